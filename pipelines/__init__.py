@@ -1,0 +1,1 @@
+"""What a user submits to Kubeflow: pipelines compiled from plans."""

@@ -1,0 +1,156 @@
+"""The dataset card: what a Hugging Face dataset's README.md says of how the rows were made.
+
+The one rule: the card says only what the plan, the counts and the rows themselves say.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, get_type_hints
+
+from reinstruct.planfile import Plan
+from reinstruct.records import Pair
+from reinstruct.report_funnel import Funnel, StageRow, funnel_of
+from reinstruct.report_rows import Run, model_ids, open_run
+from reinstruct.report_text import number, share
+from reinstruct.store import Store
+
+SOURCES = 20
+
+# Identifiers the Hub knows, of the licences found in corpora; every other licence is "other" to it.
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0"),
+    *("cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "odbl", "pddl", "gfdl"),
+)
+HUB_SIZES = (
+    *((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")),
+    *((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B")),
+)
+
+FIELDS = {
+    "id": "unique and stable between runs",
+    "instruction": "what is asked",
+    "input": "what the instruction is about, where it is kept apart",
+    "output": "the response",
+    "origin": "`synthetic` or `seed`",
+    "document": "the text the pair was made from, as it was before any rewriting",
+    "document_id": "id of that text",
+    "url": "where that text was found",
+    "source": "the collection the row comes from",
+    "licence": "as the source states it",
+    "scores": "numbers given by judges or rules: name, value",
+    "lineage": "what made or changed the row, in order: step, stage, model, prompt version",
+}
+
+
+def dataset_card(store: Store, plan: Plan) -> str:
+    """The card as Markdown with a YAML header, for a folder of train-*.parquet. StoreError if the store is damaged."""
+    run = open_run(store, plan)
+    funnel, licences = funnel_of(run), run.count("licence")
+    sections = [
+        _header(plan, funnel.pairs, licences),
+        _made(run, funnel),
+        _funnel(funnel),
+        _fields(),
+        _licences(licences),
+        _sources(run.count("source")),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def cell(text: str) -> str:
+    """Untrusted text as one line of Markdown that is nothing but text, also inside a table."""
+    line = " ".join(text.split())
+    short = line if len(line) <= 200 else line[:200] + "…"
+    return re.sub(r"([\\`*\[\]|~])", r"\\\1", html.escape(short, quote=False))
+
+
+def hub_licence(licences: Counter[str]) -> str:
+    """The Hub's identifier, if all rows have one licence and the Hub knows it; else "other"."""
+    names = {name.strip().lower().replace(" ", "-") for name in licences}
+    return names.pop() if len(names) == 1 and names <= set(HUB_LICENCES) else "other"
+
+
+def _header(plan: Plan, rows: int, licences: Counter[str]) -> str:
+    size = next((name for limit, name in HUB_SIZES if rows < limit), "n>1B")
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(plan.recipe + ' instruction data')}",
+        f"license: {hub_licence(licences)}",
+    ]
+    lines += ["task_categories:", "- text-generation", "tags:", "- instruction-tuning", "- synthetic"]
+    lines += ["size_categories:", f"- {size}"]
+    lines += ["configs:", "- config_name: default", "  data_files:", "  - split: train", '    path: "train-*.parquet"']
+    return "\n".join([*lines, "---"])
+
+
+def _made(run: Run, funnel: Funnel) -> str:
+    plan = run.plan
+    lines = [f"# {plan.recipe} instruction data", ""]
+    lines += [
+        f"{number(funnel.pairs)} pairs of instruction and response: {number(funnel.synthetic)} synthetic, "
+        f"{number(funnel.seed)} from the seed. Made from {number(funnel.documents)} documents "
+        f"by the recipe `{plan.recipe}` of reinstruct.",
+        *("", "## How it was made", "", f"Plan: `{plan.id}`"),
+    ]
+    if plan.settings:
+        lines += ["", *_table(("Setting", "Value"), [(key, _plain(value)) for key, value in plan.settings.items()])]
+    steps = [(spec.name, model) for spec in plan.steps for model in model_ids(spec)]
+    if steps:
+        lines += ["", *_table(("Step", "Model it uses"), steps)]
+    makers = run.makers()
+    if makers:
+        ranked = sorted(makers, key=lambda made: (-makers[made], made.stage, made.prompt))
+        rows = [(made.stage, made.model, made.prompt, share(makers[made], makers.total())) for made in ranked[:SOURCES]]
+        lines += ["", *_table(("Stage", "Model", "Prompt version", "Share of lineage entries looked at"), rows)]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _funnel(funnel: Funnel) -> str:
+    if not funnel.main:
+        return "## Rows kept and rejected\n\nNo step between the corpus and the dataset is finished."
+    head = ("Stage", "Read", "Kept", "Rejected", "Reasons")
+    return "\n".join(["## Rows kept and rejected", "", *_table(head, [_stage(row) for row in funnel.main])])
+
+
+def _stage(row: StageRow) -> tuple[str, ...]:
+    reasons = ", ".join(f"{reason.name} {number(reason.rows)}" for reason in row.reasons)
+    return row.stage, number(row.read), number(row.kept), number(row.rejected), reasons or "–"
+
+
+def _fields() -> str:
+    types = {str: "string", tuple: "list of structs"}
+    hints = get_type_hints(Pair)
+    rows = [(name, types.get(hints[name], "list of structs"), meaning) for name, meaning in FIELDS.items()]
+    lines = [f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in rows]
+    return "\n".join(["## Fields", "", "| Field | Type | Meaning |", "| --- | --- | --- |", *lines])
+
+
+def _licences(licences: Counter[str]) -> str:
+    if not licences:
+        return "## Licences\n\nThe dataset has no rows yet."
+    rows = [(name or "none recorded", number(count)) for name, count in licences.most_common()]
+    said = "Each row keeps the licence its source states; it holds for the text the row was made from."
+    return "\n".join(["## Licences", "", said, "", *_table(("Licence", "Rows"), rows)])
+
+
+def _sources(sources: Counter[str]) -> str:
+    if not sources:
+        return "## Sources\n\nThe dataset has no rows yet."
+    rows = [(name or "none recorded", number(count)) for name, count in sources.most_common(SOURCES)]
+    left = len(sources) - len(rows)
+    more = ["", f"{number(left)} more sources are in the rows."] if left > 0 else []
+    return "\n".join(["## Sources", "", *_table(("Source", "Rows"), rows), *more])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]

@@ -1,0 +1,154 @@
+"""The command line. The rule: a deliberate error is one sentence on standard error and exit code 2.
+
+reinstruct recipes | show | run | status | report | compile
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reinstruct.errors import RecipeError, ReinstructError
+
+if TYPE_CHECKING:
+    from reinstruct.runfile import Wanted
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turn an unlabeled text corpus into instruction-tuning data, and that data into a tuned model.",
+)
+OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}  # inputs and settings differ between recipes
+
+Name = Annotated[str, typer.Argument(metavar="RECIPE", help="a recipe's name, or a run file (.toml)")]
+Out = Annotated[str, typer.Option(help="folder or file:// URI for everything the run makes; default runs/RECIPE")]
+Limit = Annotated[int | None, typer.Option(min=0, help="take only that many documents; 0 takes all")]
+HeldOut = Annotated[float | None, typer.Option(help="share of the seed kept from every model to measure on [0.1]")]
+Server = Annotated[
+    list[str] | None,
+    typer.Option(help="[MODEL=]URL[,URL...]: an OpenAI-protocol server, for every model or for the one named"),
+]
+
+
+@app.command()
+def recipes(name: Annotated[str, typer.Argument(help="one recipe, with its inputs and settings")] = "") -> None:
+    """List the recipes, or what one of them takes."""
+    from reinstruct.console import print_recipe, print_recipes
+
+    if name:
+        print_recipe(name)
+    else:
+        print_recipes()
+
+
+@app.command(context_settings=OPEN)
+def show(context: typer.Context, name: Name, out: Out = "", limit: Limit = None, held_out: HeldOut = None) -> None:
+    """Print the graph of a run: steps, inputs, models, and what is already done. Runs nothing."""
+    from reinstruct.console import print_plan
+    from reinstruct.planning import plan_run
+    from reinstruct.store import open_store
+
+    asked = _wanted(name, context, out, limit, held_out)
+    print_plan(plan_run(asked.ask), open_store(asked.out))
+
+
+@app.command(context_settings=OPEN)
+def run(
+    context: typer.Context,
+    name: Name,
+    out: Out = "",
+    limit: Limit = None,
+    held_out: HeldOut = None,
+    server: Server = None,
+    workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: one per core")] = 0,
+) -> None:
+    """Run a recipe on this machine. Give its inputs and settings as --NAME VALUE; `reinstruct recipes NAME` lists them.
+
+    Run it again after any interruption: finished steps cost nothing, and no reply of a model is asked for twice.
+    """
+    from reinstruct.console import finished, watching
+    from reinstruct.planning import plan_run
+    from reinstruct.publish import publish
+    from reinstruct.runner import LocalRunner, check_models, cores
+    from reinstruct.serving import parse_servers
+    from reinstruct.store import open_store
+
+    asked = _wanted(name, context, out, limit, held_out)
+    servers = parse_servers(server or [])
+    plan = plan_run(asked.ask)
+    check_models(plan, servers)
+    store = open_store(asked.out)
+    with watching(plan) as watcher:
+        LocalRunner(store, watcher, workers or cores(), servers).run(plan)
+    finished(publish(store, plan), watcher)
+
+
+@app.command()
+def status(out: Annotated[str, typer.Argument(help="folder of a run")]) -> None:
+    """Say how far the newest run in a folder is."""
+    from reinstruct.console import print_plan
+    from reinstruct.planfile import newest
+    from reinstruct.store import open_store
+
+    store = open_store(out)
+    print_plan(newest(store), store)
+
+
+@app.command()
+def report(out: Annotated[str, typer.Argument(help="folder of a run")]) -> None:
+    """Write the report of a run anew, finished or not."""
+    from reinstruct.planfile import newest
+    from reinstruct.report import write_report
+    from reinstruct.store import open_store
+
+    store = open_store(out)
+    path = store.path("report.html")
+    write_report(store, newest(store), path)
+    typer.echo(path)
+
+
+@app.command(name="compile", context_settings=OPEN)
+def compile_(
+    context: typer.Context,
+    name: Name,
+    output: Annotated[str, typer.Option(help="the pipeline file to write")] = "pipeline.yaml",
+    out: Out = "",
+    limit: Limit = None,
+    held_out: HeldOut = None,
+    server: Server = None,
+) -> None:
+    """Compile a run to a Kubeflow pipeline. The plan is saved in the store given by --out."""
+    from pathlib import Path
+
+    from reinstruct.planfile import save
+    from reinstruct.planning import plan_run
+    from reinstruct.serving import parse_servers
+    from reinstruct.store import open_store
+
+    asked = _wanted(name, context, out, limit, held_out)
+    plan, store = plan_run(asked.ask), open_store(asked.out)
+    try:
+        from pipelines.from_plan import compile_plan
+    except ImportError as error:
+        raise RecipeError(f'compiling needs {error.name}: pip install "reinstruct[pipelines]"') from error
+    save(store, plan)
+    compile_plan(plan, store=store.root, path=Path(output), servers=parse_servers(server or []))
+    typer.echo(output)
+
+
+def main() -> None:
+    """The command `reinstruct`."""
+    try:
+        app()
+    except ReinstructError as error:
+        print(f"reinstruct: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _wanted(name: str, context: typer.Context, out: str, limit: int | None, held_out: float | None) -> Wanted:
+    from reinstruct.runfile import wanted
+
+    return wanted(name, context.args, out=out, limit=limit, held_out=held_out)

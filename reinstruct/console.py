@@ -1,0 +1,202 @@
+"""What the command line shows: recipes, the graph of a plan, the progress of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.tree import Tree
+
+from reinstruct import recipes
+from reinstruct.commit import Result, done_shards, layout_of, result_of
+from reinstruct.plan import Concat, Step, models_in
+from reinstruct.planfile import Plan, steps_of
+from reinstruct.settings import presets_of
+from reinstruct.store import Store
+
+out = Console(highlight=False)
+
+
+def print_recipes() -> None:
+    """One line per recipe."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("method")
+    for name in recipes.names():
+        table.add_row(name, recipes.find(name).summary)
+    out.print(table)
+
+
+def print_recipe(name: str) -> None:
+    """Inputs and settings of a recipe, with types and defaults."""
+    recipe = recipes.find(name)
+    out.print(f"[bold]{recipe.name}[/]  {recipe.summary}\n")
+    table = Table(box=None, pad_edge=False)
+    for column in ("flag", "takes", "default"):
+        table.add_column(column, no_wrap=column == "flag")
+    for given in recipe.inputs:
+        takes = f"{given.record_type.__name__} records" if given.record_type else "a model"
+        table.add_row(f"--{given.name}", takes, "required" if given.required else "none")
+    for setting in recipe.settings:
+        for flag, kind, default in _flags(setting.name, setting.type, setting.default):
+            table.add_row(f"--{flag.replace('_', '-')}", kind, default)
+    out.print(table)
+
+
+def _flags(name: str, kind: Any, default: Any) -> Generator[tuple[str, str, str]]:
+    if not dataclasses.is_dataclass(kind):
+        yield name, getattr(kind, "__name__", str(kind)), _short(default)
+        return
+    presets = presets_of(kind) if isinstance(kind, type) else {}
+    if presets and not hasattr(kind, "read"):
+        yield name, f"preset: {', '.join(presets)}", ""
+    for part in dataclasses.fields(kind):
+        yield f"{name}.{part.name}", str(part.type), _short(getattr(default, part.name))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 48 else f"{text[:45]}..."
+
+
+def print_plan(plan: Plan, store: Store) -> None:
+    """The graph: every step with its inputs, its models and how far it is."""
+    tree = Tree(f"[bold]{plan.recipe}[/]  plan {plan.id}")
+    for step in steps_of(plan).values():
+        if isinstance(step.action, Concat):
+            continue
+        branch = tree.add(f"[bold]{step.name}[/]  {_action(step)}  [dim]{step.id}[/]  {_state(store, step)}")
+        sources = ", ".join(_input_names(step))
+        models = ", ".join(dict.fromkeys(m.step.name if m.step else m.uri for m in models_in(step.action)))
+        if sources:
+            branch.add(f"from {sources}")
+        if models:
+            branch.add(f"model {models}")
+    out.print(tree)
+
+
+def _input_names(step: Step) -> list[str]:
+    """Names of what a step reads, looking through concatenations."""
+    names: list[str] = []
+    for given in step.inputs:
+        names += _input_names(given) if isinstance(given.action, Concat) else [given.name]
+    return names
+
+
+def _action(step: Step) -> str:
+    stages = getattr(step.action, "stages", None) or (getattr(step.action, "stage", None),)
+    named = [type(stage).__name__ for stage in stages if stage is not None]
+    return " > ".join(named) or type(step.action).__name__
+
+
+def _state(store: Store, step: Step) -> str:
+    result = result_of(store, step.id)
+    if result is not None:
+        return f"[green]done[/] {_made(result)}"
+    layout = layout_of(store, step.id)
+    if layout is None:
+        return "[dim]to do[/]"
+    return f"[yellow]{len(done_shards(store, step.id))} of {len(layout.shards)} shards[/]"
+
+
+def _made(result: Result) -> str:
+    rejected = sum(sum(count.rejected.values()) for count in result.counts)
+    metrics = result.shards[0].metrics if result.shards else {}
+    if "nll" in metrics:
+        return f"nll {metrics['nll']:.3f}"
+    if "loss" in metrics:
+        return f"loss {metrics['loss']:.3f}"
+    return f"{result.rows:,} rows" + (f", {rejected:,} rejected" if rejected else "")
+
+
+class ProgressWatcher:
+    """Shows a run: a bar for the step at work, a line for each that is finished."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.ran = self.found = 0
+        self._progress = progress
+        self._steps = steps
+        self._task: TaskID | None = None
+        self._shards: dict[int, tuple[int, int, int]] = {}
+        self._left = 0
+        self._started = 0.0
+
+    def step_found(self, step: Step, result: Result) -> None:
+        self.found += 1
+        self._line(step, f"{_made(result)} [dim](already done)[/]")
+
+    def step_started(self, step: Step, shards: int, left: int) -> None:
+        self._shards, self._left, self._started = {}, left, time.monotonic()
+        description = f"{self._number()} {step.name}"
+        self._task = self._progress.add_task(description, total=None, shards=f"0/{left} shards", rate="")
+
+    def shard_moved(self, step: Step, shard: int, done: int, total: int, tokens: int) -> None:
+        self._shards[shard] = (done, total, tokens)
+        if self._task is None:
+            return
+        counts = list(self._shards.values())
+        whole = sum(total for _, total, _ in counts) if all(total for _, total, _ in counts) else None
+        seconds = max(time.monotonic() - self._started, 0.1)
+        made, said = sum(done for done, _, _ in counts), sum(tokens for _, _, tokens in counts)
+        rate = f"{made / seconds:,.0f}/s" + (f" {said / seconds:,.0f} tokens/s" if said else "")
+        self._progress.update(self._task, completed=made, total=whole, rate=rate)
+
+    def shard_finished(self, step: Step, shard: int) -> None:
+        self._left -= 1
+        if self._task is not None:
+            self._progress.update(self._task, shards=f"{self._left} shards left")
+
+    def step_finished(self, step: Step, result: Result) -> None:
+        self.ran += 1
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        self._line(step, f"{_made(result)} [dim]in {time.monotonic() - self._started:.1f} s[/]")
+
+    def _number(self) -> str:
+        return f"[{self.ran + self.found + 1}/{self._steps}]".replace("[", r"\[")
+
+    def _line(self, step: Step, text: str) -> None:
+        done = self.ran + self.found
+        self._progress.console.print(f"\\[{done}/{self._steps}] {step.name:<16} {text}")
+
+
+@contextmanager
+def watching(plan: Plan) -> Generator[ProgressWatcher]:
+    """A progress display for as long as the plan runs."""
+    steps = sum(not isinstance(step.action, Concat) for step in steps_of(plan).values())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[shards]}  {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out, transient=True) as progress:
+        yield ProgressWatcher(progress, steps)
+
+
+def finished(summary: dict[str, Any], watcher: ProgressWatcher) -> None:
+    """Say what a run made and where it is."""
+    out.print(f"\n{watcher.ran} steps run, {watcher.found} found finished.")
+    out.print(f"dataset  {summary['dataset']}  ({summary['rows']:,} pairs, {summary['synthetic']:,} of them synthetic)")
+    for name, path in summary["models"].items():
+        out.print(f"model    {path}  [dim]({name})[/]", soft_wrap=True)
+    for label, nll in summary["held_out_nll"].items():
+        out.print(f"held-out loss, {label:<10} {nll:.4f}")
+    out.print(f"report   {summary['report']}", soft_wrap=True)

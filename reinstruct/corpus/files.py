@@ -1,0 +1,148 @@
+"""The one seam to file systems: what a path, glob or URL holds, and the bytes of one file.
+
+Everything goes through fsspec, so a local folder and a bucket take the same road. Its errors leave here as CorpusError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from reinstruct.corpus.source import Source, SourceFile
+from reinstruct.errors import CorpusError
+
+ACCEPTED = (
+    ".jsonl, .ndjson or .json (plain, .gz, .zst or .bz2), .parquet, .txt or .md files, "
+    "as a file, a folder, a glob or a URL (gs://, s3://, ...), or pydoc: for installed Python packages"
+)
+BLOCK = 1 << 20
+HASH_WHOLE = 256 << 20  # larger local files are told apart by head, tail, size and time of change
+_VERSION_KEYS = ("generation", "etag", "ETag", "version_id", "VersionId", "content_hash")
+_TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "created")
+_MAGIC = "*?["
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found below `root` (which ends in a slash): relative name -> fsspec's description of the file."""
+
+    root: str
+    file_system: Any
+    found: dict[str, dict[str, Any]]
+
+
+def list_files(uri: str) -> Listing:
+    """Every file a path, folder (searched to the bottom), glob or URL names. Hidden files are left out.
+
+    Raises CorpusError when the path does not exist or its file system cannot be reached.
+    """
+    with _explained(uri, f"; accepted are {ACCEPTED}"):
+        file_system, path = _file_system(uri)
+        file_system.invalidate_cache()
+        root, paths = _find(file_system, path)
+        named = {name[len(root) :]: info for name, info in paths.items() if info["type"] == "file"}
+        found = {name: info for name, info in named.items() if path in paths or not _hidden(name)}
+        url = root if _is_local(file_system) else str(file_system.unstrip_protocol(root))
+        return Listing(url, file_system, dict(sorted(found.items())))
+
+
+def fingerprint(listing: Listing, name: str) -> SourceFile:
+    """The file with its size and generation: the bucket's own, or a hash of the content where there is none.
+
+    Files that are too large to hash whole (256 MB) are told apart by head, tail, size and time of change.
+    """
+    info = listing.found[name]
+    size = int(info.get("size") or 0)
+    with _explained(listing.root + name):
+        keys = _VERSION_KEYS if _is_local(listing.file_system) else (*_VERSION_KEYS, *_TIME_KEYS)
+        stamp = next((str(info[key]).strip('"') for key in keys if info.get(key)), "")
+        return SourceFile(name, size, stamp or _content_hash(listing, name, size))
+
+
+@contextmanager
+def opened(source: Source, file: SourceFile) -> Generator[BinaryIO]:
+    """The file as a seekable binary stream. CorpusError if it is gone or has another size than when it was planned."""
+    where = source.uri + file.name
+    with _explained(where):
+        file_system, root = _file_system(source.uri)
+        path = f"{root.rstrip('/')}/{file.name}"
+        size = file_system.info(path).get("size")
+        stream = file_system.open(path, "rb")
+    if size is not None and size != file.size:
+        stream.close()
+        raise CorpusError(f"{where} changed since the plan was made: {file.size} bytes then, {size} now; plan again")
+    with stream:
+        yield stream
+
+
+def blocks(source: Source, file: SourceFile, *, size: int = BLOCK) -> Iterator[bytes]:
+    """The bytes of a file, a block at a time."""
+    with opened(source, file) as stream:
+        while True:
+            with _explained(source.uri + file.name):
+                block = stream.read(size)
+            if not block:
+                return
+            yield block
+
+
+def _find(file_system: Any, path: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """(root with its slash, full path -> info). A path that exists as it is written is not a glob."""
+    if file_system.isfile(path):
+        return _folder_of(path), {path: file_system.info(path)}
+    if file_system.isdir(path):
+        return path.rstrip("/") + "/", file_system.find(path, detail=True)
+    first_magic = min((path.index(char) for char in _MAGIC if char in path), default=-1)
+    if first_magic < 0:
+        raise FileNotFoundError("no such file or folder")
+    found = file_system.glob(path, detail=True)
+    if not found:
+        raise FileNotFoundError("no file matches the pattern")
+    return _folder_of(path[:first_magic]), found
+
+
+def _folder_of(path: str) -> str:
+    return path[: path.rindex("/") + 1] if "/" in path else ""
+
+
+def _hidden(name: str) -> bool:
+    """Dot files, and what other tools keep in folders such as `_temporary` and `_delta_log`."""
+    *folders, _ = parts = name.split("/")
+    return any(part.startswith(".") for part in parts) or any(folder.startswith("_") for folder in folders)
+
+
+def _file_system(uri: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs]
+
+    return url_to_fs(uri)
+
+
+def _is_local(file_system: Any) -> bool:
+    return "file" in (file_system.protocol if isinstance(file_system.protocol, tuple) else (file_system.protocol,))
+
+
+def _content_hash(listing: Listing, name: str, size: int) -> str:
+    total = hashlib.sha256()
+    with listing.file_system.open(listing.root + name, "rb") as stream:
+        if size <= HASH_WHOLE:
+            for block in iter(lambda: stream.read(BLOCK), b""):
+                total.update(block)
+        else:
+            total.update(f"{size} {listing.found[name].get('mtime')}".encode())
+            total.update(stream.read(BLOCK))
+            stream.seek(size - BLOCK)
+            total.update(stream.read(BLOCK))
+    return total.hexdigest()[:16]
+
+
+@contextmanager
+def _explained(uri: str, hint: str = "") -> Generator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise CorpusError(f"cannot read {uri}: a package is missing ({error})") from error
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"cannot read {uri}: {error}{hint}") from error

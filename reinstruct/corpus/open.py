@@ -1,0 +1,85 @@
+"""Plan time: what a corpus or seed URI names, as a Source. Nothing is read but names, sizes and fingerprints.
+
+open_source("docs/", Document)                       a folder of text, or of data files
+open_source("data/*.jsonl.gz", Document)             a glob
+open_source("seed.parquet", Pair, columns={"output": "answer_text"})
+open_source("pydoc:json,numpy", Document)            documentation of installed packages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from reinstruct.corpus.fields import columns_of
+from reinstruct.corpus.files import ACCEPTED, Listing, fingerprint, list_files
+from reinstruct.corpus.pydoc import list_packages
+from reinstruct.corpus.source import Source
+from reinstruct.corpus.streams import content_name
+from reinstruct.errors import CorpusError
+from reinstruct.records import Document
+
+_PYDOC = "pydoc:"
+
+
+def open_source(uri: str, record_type: type[Any], *, columns: Mapping[str, str] | None = None) -> Source:
+    """What `uri` names, fingerprinted. `columns` maps fields of the record to columns of the files.
+
+    `Source.uri` becomes the folder that file names are relative to, so a corpus that moves stays the same corpus.
+    Raises CorpusError when nothing readable is there, several kinds of file are, or the kind cannot give such records.
+    """
+    mapping = dict(columns or {})
+    if uri.startswith(_PYDOC):
+        _expect_documents("pydoc:", record_type, mapping)
+        names = [name.strip() for name in uri.removeprefix(_PYDOC).split(",")]
+        return Source(_PYDOC, "pydoc", record_type, list_packages(dict.fromkeys(filter(None, names))))
+    if not uri.strip():
+        raise CorpusError(f"an empty path was given; accepted are {ACCEPTED}")
+    listing = list_files(uri)
+    kind = _one_kind(uri, listing)
+    if kind == "text":
+        _expect_documents("a text file", record_type, mapping)
+    else:
+        columns_of(record_type, mapping)
+    files = tuple(fingerprint(listing, name) for name in listing.found if _kind(name) == kind)
+    return Source(listing.root, kind, record_type, files, tuple(sorted(mapping.items())))
+
+
+def _one_kind(uri: str, listing: Listing) -> str:
+    if not listing.found:
+        raise CorpusError(f"{uri} is an empty folder; accepted are {ACCEPTED}")
+    kinds: dict[str, str] = {}  # kind -> its first file
+    for name in listing.found:
+        kinds.setdefault(_kind(name), name)
+    kinds.pop("", None)
+    if not kinds:
+        raise CorpusError(f"{uri} has no file that can be read ({_some(listing.found)}); accepted are {ACCEPTED}")
+    if len(kinds) > 1:
+        both = " and ".join(f"{kind} files (such as {name})" for kind, name in kinds.items())
+        suffix = next(iter(kinds.values())).partition(".")[2]
+        raise CorpusError(f"{uri} holds {both}: choose with a glob such as {listing.root}**/*.{suffix}")
+    return next(iter(kinds))
+
+
+def _kind(name: str) -> str:
+    """jsonl, parquet or text; empty for a file that is not read."""
+    content = content_name(name)
+    if content.endswith((".jsonl", ".ndjson", ".json")):
+        return "jsonl"
+    if name.lower().endswith(".parquet"):
+        return "parquet"
+    return "text" if name.lower().endswith((".txt", ".md")) else ""
+
+
+def _expect_documents(what: str, record_type: type[Any], mapping: Mapping[str, str]) -> None:
+    if record_type is not Document:
+        raise CorpusError(
+            f"{what} gives Document records, not {record_type.__name__}: use .jsonl or .parquet for those"
+        )
+    if mapping:
+        raise CorpusError(f"{what} has no columns, but a mapping was given for {', '.join(sorted(mapping))}")
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *rest = list(names)
+    return f"{first} and {len(rest)} more" if rest else first

@@ -1,0 +1,33 @@
+"""Where records come from, as a value of the plan: what to read, fingerprinted, and how its columns are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file (or one installed package) of a source.
+
+    `size` in bytes; `generation` changes whenever the content does (object generation, or a hash of a local file).
+    """
+
+    name: str
+    size: int
+    generation: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to read. `uri` says where (the root folder, or pydoc:) and stays out of identities; `files` says what, in
+    the order it is read.
+
+    `columns` renames columns of the files to fields of the record: (field, column) pairs.
+    """
+
+    uri: str = field(metadata={"where": True})
+    kind: str  # jsonl | parquet | text | pydoc
+    record_type: type[Any]
+    files: tuple[SourceFile, ...]
+    columns: tuple[tuple[str, str], ...] = ()

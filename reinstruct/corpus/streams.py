@@ -1,0 +1,146 @@
+"""Bytes in, decompressed bytes out, lines out of those. Memory stays constant whatever the size of the file.
+
+The one rule: damage does not cost what came before it. It ends the stream with a `Drop` that says where it is.
+"""
+
+from __future__ import annotations
+
+import bz2
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from reinstruct.errors import CorpusError
+from reinstruct.records import Drop
+
+# A decompressor that finds damage gives nothing for that call, so little is fed at once and little is lost.
+PIECE = 1024
+CHUNK = 1 << 20
+
+
+class Line(NamedTuple):
+    """A line without its newline, and where it starts in the decompressed stream.
+
+    With `damage` the file ends here and `raw` is the beginning of a row that was never finished.
+    """
+
+    offset: int
+    raw: bytes
+    damage: Drop | None = None
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How one compression is recognised and undone. Files made of several members, one after the other, are fine."""
+
+    name: str
+    magic: bytes
+    decompressor: Callable[[], Any]
+    errors: tuple[type[Exception], ...]
+
+
+def content_name(name: str) -> str:
+    """The name of what is inside: data.JSONL.gz -> data.jsonl."""
+    lowered = name.lower()
+    return next((lowered.removesuffix(end) for end in (".gz", ".bz2", ".zst") if lowered.endswith(end)), lowered)
+
+
+def codec_of(name: str) -> Codec | None:
+    """The compression a file's name promises."""
+    name = name.lower()
+    if name.endswith(".gz"):
+        return Codec("gzip", b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31), (zlib.error,))
+    if name.endswith(".bz2"):
+        return Codec("bzip2", b"BZh", bz2.BZ2Decompressor, (OSError, EOFError))
+    if name.endswith(".zst"):
+        import zstandard
+
+        largest_window = 1 << 31  # what `zstd --long=31` writes
+        machine = zstandard.ZstdDecompressor(max_window_size=largest_window)
+        return Codec("zstandard", b"\x28\xb5\x2f\xfd", machine.decompressobj, (zstandard.ZstdError,))
+    return None
+
+
+def decompressed(blocks: Iterable[bytes], name: str) -> Iterator[bytes | Drop]:
+    """The content of a file called `name`; as it is when the name promises no compression.
+
+    Raises CorpusError when the file is not compressed the way its name says. Damage further in ends the stream
+    with Drop("corrupt_file") or Drop("truncated_file"), whose detail gives the offset in the compressed file.
+    """
+    codec = codec_of(name)
+    if codec is None:
+        yield from blocks
+        return
+    yield from _gathered(_members(_promised(blocks, codec, name), codec))
+
+
+def lines(chunks: Iterable[bytes | Drop]) -> Iterator[Line]:
+    """Split at newlines. A line that spans many chunks is joined once, so its cost is linear."""
+    parts: list[bytes] = []
+    offset = 0
+    for chunk in chunks:
+        if isinstance(chunk, Drop):
+            yield Line(offset, b"".join(parts), chunk)
+            return
+        first, *rest = chunk.split(b"\n")
+        parts.append(first)
+        for piece in rest:
+            raw = b"".join(parts)
+            yield Line(offset, raw)
+            offset += len(raw) + 1
+            parts = [piece]
+    if any(parts):
+        yield Line(offset, b"".join(parts))
+
+
+def _promised(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes]:
+    """The blocks; CorpusError if the first does not begin as the codec's files do."""
+    for number, block in enumerate(blocks):
+        if number == 0 and not _begins(block, codec):
+            raise CorpusError(f"{name} is not a {codec.name} file: it begins with {block[:4]!r}")
+        yield block
+
+
+def _begins(block: bytes, codec: Codec) -> bool:
+    skippable_frame = codec.name == "zstandard" and block[1:4] == b"\x2a\x4d\x18"
+    return skippable_frame or block[: len(codec.magic)] == codec.magic[: len(block)]
+
+
+def _members(blocks: Iterable[bytes], codec: Codec) -> Iterator[bytes | Drop]:
+    machine = None  # between members there is none
+    offset = 0
+    for block in blocks:
+        for start in range(0, len(block), PIECE):
+            piece = block[start : start + PIECE]
+            while piece:
+                if machine is None:
+                    piece = piece.lstrip(b"\0") if codec.name == "gzip" else piece  # tar and tape pad with zeros
+                    machine = codec.decompressor() if piece else None
+                    continue
+                try:
+                    yield machine.decompress(piece)
+                except codec.errors as error:
+                    yield Drop("corrupt_file", f"{codec.name} data damaged near byte {offset + start}: {error}")
+                    return
+                piece, machine = (machine.unused_data, None) if machine.eof else (b"", machine)
+        offset += len(block)
+    if machine is not None:
+        yield Drop("truncated_file", f"the file ends inside its {codec.name} data, at byte {offset}")
+
+
+def _gathered(pieces: Iterable[bytes | Drop]) -> Iterator[bytes | Drop]:
+    """Small pieces joined to chunks of about a megabyte."""
+    parts: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if isinstance(piece, Drop):
+            yield b"".join(parts)
+            yield piece
+            return
+        parts.append(piece)
+        size += len(piece)
+        if size >= CHUNK:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)

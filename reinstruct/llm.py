@@ -1,0 +1,70 @@
+"""The one seam to a language model: requests in, replies out, in any order, as a stream.
+
+`Served` (served.py) speaks the OpenAI protocol, `InProcess` (engine.py) runs transformers here,
+`Scripted` below answers from a function. Stages never see any of them: they write prompts and parse replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reinstruct.records import Message
+
+Prompt = str | tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How replies are drawn. Temperature 0 is greedy, and then nothing else matters but the limits.
+
+    `max_tokens` counts new tokens; `stop` strings end a reply and are not part of it. `seed` is the run's: each
+    request draws with its own, made from this one, the stage and the record's id.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question. `seed` is derived from the record, never from the order of asking."""
+
+    key: str
+    prompt: Prompt
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. `finish` is "stop" (the model ended), "length" (cut off) or "prompt_too_long" (not asked)."""
+
+    text: str
+    finish: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class LLM(Protocol):
+    """Anything that answers. Reads `requests` lazily, yields (request, reply) as replies arrive, in any order."""
+
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[tuple[Request, Reply]]: ...
+
+
+@dataclass
+class Scripted:
+    """Answers from a function of the prompt: for tests, and to try a recipe without any model."""
+
+    answer: Callable[[str], str]
+    asked: list[Prompt] = field(default_factory=list[Prompt])
+
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[tuple[Request, Reply]]:
+        for request in requests:
+            self.asked.append(request.prompt)
+            text = request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
+            yield request, Reply(self.answer(text))

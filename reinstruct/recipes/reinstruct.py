@@ -1,0 +1,165 @@
+"""REInstruct: building instruction data from an unlabeled corpus. Chen et al. 2024, https://arxiv.org/abs/2408.10663
+
+Rules select texts worth answering with. A model trained backward on the seed writes the instruction each text answers,
+and a model trained to rewrite turns the text into a good response. A base model is tuned on seed and synthetic pairs
+together, each marked by a tag that says where its answer comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from reinstruct.llm import Sampling
+from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.records import Document, Pair
+from reinstruct.stage import Filter
+from reinstruct.stages.gather import DropDuplicates, Sample
+from reinstruct.stages.instruct import (
+    LoseLines,
+    PutToModel,
+    Repeat,
+    Rewrite,
+    TeachInstruction,
+    TeachRewriting,
+    Template,
+    WriteInstruction,
+)
+from reinstruct.stages.select import first_reason
+from reinstruct.stages.text import SelectAdvice
+from reinstruct.train.settings import Sft
+
+
+def reinstruct(
+    corpus: Dataset[Document],
+    seed: Dataset[Pair],
+    base: Model,
+    rewrites: Dataset[Pair] | None = None,
+    teacher: Model | None = None,
+    *,
+    rules: SelectAdvice = SelectAdvice(),
+    size: int = 0,
+    rewrite_size: int = 2000,
+    upsample: int = 2,
+    remove_refusals: bool = False,
+    compat: bool = False,
+    writing: Sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=256),
+    rewriting: Sampling = Sampling(max_tokens=1024),
+    sft: Sft = Sft(),
+    random_seed: int = 0,
+) -> Outcome:
+    """Plan the method.
+
+    `rewrites` are pairs with the document each was written from; without them a `teacher` (any chat model) answers
+    `rewrite_size` guessed instructions, and without one the seed's own responses lose lines and are to be restored.
+    `size` samples that many synthetic pairs (the paper: 8000, 16000, 32000; 0 takes all). `compat` judges texts
+    and pairs as the released code does.
+    """
+    rules = replace(rules, compat=compat or rules.compat)
+    instruction_rules = InstructionRules(compat=compat)
+    response_rules = ResponseRules(remove_refusals=remove_refusals)
+
+    texts = corpus.map(rules, name="select").gather(DropDuplicates(), name="deduplicate")
+    backward = base.train(seed.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
+    guesses = texts.map(WriteInstruction(backward, BACKWARD, sampling=writing), instruction_rules, name="guess")
+
+    if rewrites is None and teacher is not None:
+        answer = Rewrite(teacher, REWRITE_CHAT, sampling=rewriting)
+        sample = guesses.gather(Sample(rewrite_size, random_seed), name="sample-rewrites")
+        rewrites = sample.map(answer, response_rules, name="teach-rewrites")
+    elif rewrites is None:
+        rewrites = seed.map(LoseLines(seed=random_seed), name="lose-lines")
+    rewriter = base.train(rewrites.map(TeachRewriting(REWRITE), name="rewrite-data"), "rewriter", sft)
+
+    rewritten = guesses.map(Rewrite(rewriter, REWRITE, sampling=rewriting), response_rules, name="rewrite")
+    synthetic = rewritten.gather(Sample(size, random_seed), name="sample")
+
+    human = seed.map(Repeat(upsample), PutToModel(CHAT, (SEED,)), name="tag-seed")
+    machine = synthetic.map(PutToModel(CHAT, (AUG,)), name="tag-synthetic")
+    final = base.train(human + machine, "final", sft)
+    return Outcome(seed + synthetic, final, PutToModel(CHAT, (SEED, AUG)), sft)
+
+
+@dataclass(frozen=True)
+class InstructionRules(Filter[Pair]):
+    """Rules on the written instruction (released filter_rewritten.py). They do not need the rewritten response, so they
+    are asked before any is paid for.
+
+    The release rejects "this" anywhere, also inside "thistle"; the default rejects the word.
+    """
+
+    max_chars: int = 500
+    deictic: str = "this"
+    compat: bool = False
+
+    def reason(self) -> pl.Expr:
+        text = pl.col("instruction").str.to_lowercase()
+        points = text.str.contains(self.deictic if self.compat else rf"\b{self.deictic}\b")
+        too_long = pl.col("instruction").str.len_chars() > self.max_chars
+        return first_reason([("instruction_too_long", too_long), ("points_at_text", points)])
+
+
+@dataclass(frozen=True)
+class ResponseRules(Filter[Pair]):
+    """Rules on the rewritten response (released filter_rewritten.py): too many bullets, and words that give the source
+    away. `remove_refusals` is its optional flag.
+    """
+
+    max_bullets: int = 10
+    leaks: tuple[str, ...] = ("web text", "based on the information provided")
+    remove_refusals: bool = False
+    refusals: tuple[str, ...] = ("sorry", "i apologize")
+
+    def reason(self) -> pl.Expr:
+        text = pl.col("output").str.to_lowercase()
+        rules = [
+            ("too_many_bullets", pl.col("output").str.count_matches("- ", literal=True) > self.max_bullets),
+            ("mentions_source", text.str.contains_any(list(self.leaks))),
+        ]
+        if self.remove_refusals:
+            rules.append(("refusal", text.str.contains_any(list(self.refusals))))
+        return first_reason(rules)
+
+
+SEED = "Reply in the manner of a careful AI assistant."
+AUG = "Reply with what a search of the web would tell."
+
+BACKWARD = Template(
+    """\
+Someone asked an assistant for help and got the reply below. The request that led to it comes after.
+
+### Reply
+{response}
+
+### Request
+"""
+)
+
+REWRITE = Template(
+    """\
+Use the page below to answer the question after it: thoroughly, kindly and in your own words, as if you simply knew it.
+Never let on that there was a page.
+
+### Page
+{document}
+
+### Question
+{instruction}
+
+### Answer
+"""
+)
+
+REWRITE_CHAT = Template(REWRITE.text.removesuffix("\n\n### Answer\n"), chat=True)
+
+CHAT = Template(
+    """\
+A curious person talks to an AI assistant. The assistant's answers are useful, thorough and courteous.
+
+### Person
+{instruction}
+
+### Assistant
+"""
+)

@@ -1,0 +1,113 @@
+"""The four kinds of stage. A stage is a frozen dataclass: its fields are its settings.
+
+Filter     columns in, the reason to reject a row or null out     vectorised, no Python per record
+Transform  one record in, record(s) or Drop out, no model         runs sharded
+Ask        one question to one model per record                   runs sharded, against one model
+Gather     the whole dataset in, the dataset with reasons out     runs in one worker
+
+Raise `version` when the code of a stage changes what it does: it is part of every step's identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from reinstruct.llm import Prompt, Reply, Sampling
+from reinstruct.records import Drop
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from reinstruct.plan import Model
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[In, Out]):
+    """Base of the four kinds; subclass one of those."""
+
+    version: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class Filter(Stage[R, R]):
+    """Keep or reject each row by its columns."""
+
+    def reason(self) -> pl.Expr:
+        """A string column: null keeps the row, anything else is the name of the reason."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Transform(Stage[In, Out]):
+    """Pure function of one record. `expands` says that one record may become several."""
+
+    expands: ClassVar[bool] = False
+
+    def apply(self, record: In) -> Out | list[Out] | Drop:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Ask(Stage[In, Out]):
+    """Ask `model` about each record. Authors write two pure functions; the worker does the asking.
+
+    `max_unreadable` is the largest share of replies of a shard that may be marked unreadable before the shard fails.
+    """
+
+    expands: ClassVar[bool] = False
+    model: Model
+    sampling: Sampling = field(default=Sampling(), kw_only=True)
+    max_unreadable: float = field(default=0.5, kw_only=True)
+
+    def prompt(self, record: In) -> Prompt:
+        raise NotImplementedError
+
+    def parse(self, record: In, reply: Reply) -> Out | list[Out] | Drop:
+        """The new record(s), or why the reply is unusable. Never raises."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Gather(Stage[In, Out]):
+    """Look at every record at once: deduplicate, sample, rank, group.
+
+    `combine` gets all rows in a stable order and returns them with a string column `reason`: null keeps the row.
+    Kept rows are stored in the order returned. A stage that makes new rows says so with `merges = True`.
+    """
+
+    merges: ClassVar[bool] = False
+
+    def combine(self, records: pl.DataFrame) -> pl.DataFrame:
+        raise NotImplementedError
+
+
+MapStage = Filter[Any] | Transform[Any, Any] | Ask[Any, Any]
+
+
+def record_types(stage: Stage[Any, Any]) -> tuple[Any, Any]:
+    """The (In, Out) the stage's class was written for; a TypeVar where it takes any record."""
+    bindings: dict[Any, Any] = {}
+    for cls in reversed(type(stage).__mro__):
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin, args = get_origin(base), get_args(base)
+            if origin is None or not args:
+                continue
+            parameters = getattr(origin, "__parameters__", ())
+            bindings.update(zip(parameters, args, strict=False))
+    record_in, record_out = In, Out
+    if isinstance(stage, Filter):
+        record_in = record_out = R
+    return _resolve(record_in, bindings), _resolve(record_out, bindings)
+
+
+def _resolve(parameter: Any, bindings: dict[Any, Any]) -> Any:
+    seen: set[Any] = set()
+    while isinstance(parameter, TypeVar) and parameter in bindings and parameter not in seen:
+        seen.add(parameter)
+        parameter = bindings[parameter]
+    return parameter

@@ -1,0 +1,169 @@
+"""Write and answer instructions with a model, and the training rows that teach a model to do so.
+
+The one rule: a prompt is written once, as a Template; training and asking both fill the same one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from reinstruct.draw import draw
+from reinstruct.llm import Prompt, Reply
+from reinstruct.records import Document, Drop, Example, Message, Pair, question
+from reinstruct.stage import Ask, Transform
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt with {placeholders}. `chat` sends it as a user's message, for models with a chat template."""
+
+    text: str
+    chat: bool = False
+
+    def fill(self, **values: str) -> Prompt:
+        """The prompt. Braces inside values are left alone."""
+        filled = self.text.format_map(values)
+        return (Message("user", filled),) if self.chat else filled
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        return frozenset(name for _, name, _, _ in Formatter().parse(self.text) if name)
+
+
+def example(record: Pair, prompt: Prompt, target: str) -> Example:
+    """A training row: after `prompt`, the model should say `target`."""
+    if isinstance(prompt, str):
+        return Example(id=record.id, prompt=prompt, target=target, origin=record.origin)
+    return Example(id=record.id, messages=prompt, target=target, origin=record.origin)
+
+
+@dataclass(frozen=True)
+class TeachInstruction(Transform[Pair, Example]):
+    """Pairs reversed: from the response, learn to write the instruction (and input) behind it."""
+
+    template: Template
+
+    def apply(self, record: Pair) -> Example:
+        return example(record, self.template.fill(response=record.output), question(record))
+
+
+@dataclass(frozen=True)
+class WriteInstruction(Ask[Document, Pair]):
+    """Which instruction does this text answer? The text becomes the response."""
+
+    template: Template
+
+    def prompt(self, record: Document) -> Prompt:
+        return self.template.fill(response=record.text)
+
+    def parse(self, record: Document, reply: Reply) -> Pair | Drop:
+        instruction = reply.text.strip()
+        if not instruction:
+            return Drop("empty_reply", unreadable=True)
+        if reply.finish == "length":
+            return Drop("cut_off", instruction[:200])
+        return Pair(
+            id=record.id,
+            instruction=instruction,
+            output=record.text,
+            origin="synthetic",
+            document=record.text,
+            document_id=record.id,
+            url=record.url,
+            source=record.source,
+            licence=record.licence,
+        )
+
+
+@dataclass(frozen=True)
+class TeachRewriting(Transform[Pair, Example]):
+    """From a document and an instruction, learn to write the good response."""
+
+    template: Template
+
+    def apply(self, record: Pair) -> Example | Drop:
+        if not record.document:
+            return Drop("no_document")
+        prompt = self.template.fill(document=record.document, instruction=question(record))
+        return example(record, prompt, record.output)
+
+
+@dataclass(frozen=True)
+class Rewrite(Ask[Pair, Pair]):
+    """Answer the instruction from the document; the reply becomes the response."""
+
+    template: Template
+
+    def prompt(self, record: Pair) -> Prompt:
+        return self.template.fill(document=record.document, instruction=question(record))
+
+    def parse(self, record: Pair, reply: Reply) -> Pair | Drop:
+        output = reply.text.strip()
+        if not output:
+            return Drop("empty_reply", unreadable=True)
+        if reply.finish == "length":
+            return Drop("cut_off", output[:200])
+        return replace(record, output=output)
+
+
+@dataclass(frozen=True)
+class LoseLines(Transform[Pair, Pair]):
+    """Turn a response into a noisy document by losing lines of it, so that rewriting can be learnt from pairs alone.
+
+    Each line is lost with probability `share`, drawn by (seed, id); at least one is lost and one kept. A response of
+    fewer than three lines loses sentences instead. Source: the line dropout of Self-Lengthen, as methods for making
+    rewriting data without a stronger model; the share there is 0.2.
+    """
+
+    share: float = 0.2
+    seed: int = 0
+
+    def apply(self, record: Pair) -> Pair | Drop:
+        pieces, glue = [line for line in record.output.split("\n") if line.strip()], "\n"
+        if len(pieces) < 3:
+            pieces, glue = _sentences(record.output), " "
+        if len(pieces) < 2:
+            return Drop("single_sentence")
+        draws = [draw(self.seed, record.id, number) for number in range(len(pieces))]
+        lost = {number for number, draw in enumerate(draws) if draw < self.share}
+        lost = lost or {draws.index(min(draws))}
+        if len(lost) == len(pieces):
+            lost.discard(draws.index(max(draws)))
+        kept = [piece for number, piece in enumerate(pieces) if number not in lost]
+        return replace(record, document=glue.join(kept), document_id=record.id)
+
+
+@dataclass(frozen=True)
+class Repeat(Transform[Pair, Pair]):
+    """Each pair `times` times, under ids of their own: how a small seed keeps its weight beside synthetic pairs."""
+
+    expands: ClassVar[bool] = True
+    times: int = 2
+
+    def apply(self, record: Pair) -> list[Pair]:
+        copies = [replace(record, id=f"{record.id}#{number}") for number in range(2, self.times + 1)]
+        return [record, *copies]
+
+
+@dataclass(frozen=True)
+class PutToModel(Transform[Pair, Example]):
+    """A pair as the tuned model is trained and asked: the instruction, the tags that say where its answer comes from.
+
+    Tags stand after the instruction, one space before each (REInstruct's released constants and train/sft.py).
+    """
+
+    template: Template
+    tags: tuple[str, ...] = field(default=())
+
+    def apply(self, record: Pair) -> Example:
+        asked = " ".join((question(record), *self.tags))
+        return example(record, self.template.fill(instruction=asked), record.output)
+
+
+def _sentences(text: str) -> list[str]:
+    return [piece for piece in re.split(r"(?<=[.!?])\s+", text.strip()) if piece]

@@ -1,0 +1,217 @@
+"""Run the stages of one map over a stream of chunks, and account for every row.
+
+The rule: rows leave in the order they came, whatever order replies arrive in, so a retried shard equals the first try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from reinstruct.commit import Count
+from reinstruct.draw import draw_int
+from reinstruct.errors import ShardError
+from reinstruct.identity import describe, digest
+from reinstruct.llm import LLM, Reply, Request
+from reinstruct.records import Drop, Made, Rejected
+from reinstruct.replies import ReplyLog, request_key
+from reinstruct.stage import Ask, Filter, Transform, record_types
+from reinstruct.tables import ROWS, Chunk, of_frame
+
+
+@dataclass
+class Tally:
+    """What happened in a shard so far. `reject` stores rows; `asked` is told of each reply (for progress)."""
+
+    step_id: str
+    reject: Callable[[list[Rejected]], None]
+    asked: Callable[[Reply], None] = lambda reply: None
+    counts: list[Count] = field(default_factory=list[Count])
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def run_stages(
+    stages: Sequence[Any], chunks: Iterator[Chunk], tally: Tally, llm: LLM | None, log: ReplyLog | None
+) -> Iterator[Chunk]:
+    """The chunks after all stages, one after the other, nothing held back."""
+    for number, stage in enumerate(stages):
+        count = Count(label(stages, number))
+        tally.counts.append(count)
+        match stage:
+            case Filter():
+                chunks = _filtered(stage, chunks, count, tally)
+            case Transform():
+                chunks = _transformed(stage, chunks, count, tally)
+            case Ask():
+                assert llm is not None
+                assert log is not None
+                chunks = _asked(stage, chunks, count, tally, llm, log)
+            case _:
+                raise TypeError(f"not a stage of a map: {stage!r}")
+    return chunks
+
+
+def label(stages: Sequence[Any], number: int) -> str:
+    """A stage's name in counts: its class, numbered from the second of the same class on."""
+    name = type(stages[number]).__name__
+    earlier = sum(type(stage).__name__ == name for stage in stages[:number])
+    return f"{name}-{earlier + 1}" if earlier else name
+
+
+def rejected_row(record: Any, stage: str, drop: Drop) -> Rejected:
+    """The stored form of a rejection."""
+    return Rejected(
+        id=record.id, stage=stage, reason=drop.reason, detail=drop.detail, record=msgspec.json.encode(record).decode()
+    )
+
+
+def split_by_reason(frame: Any, stage: str) -> tuple[Any, list[Rejected], dict[str, int]]:
+    """Columns with a `reason` column -> kept rows, rejected rows, and how many per reason."""
+    import polars as pl
+
+    kept = frame.filter(pl.col("reason").is_null()).drop("reason")
+    dropped = frame.filter(pl.col("reason").is_not_null())
+    as_json = dropped.drop("reason").select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    rows = [
+        Rejected(id=id_, stage=stage, reason=reason, record=record)
+        for id_, reason, record in zip(dropped["id"], dropped["reason"], as_json, strict=True)
+    ]
+    reasons = dict(dropped["reason"].value_counts().sort("reason").iter_rows())
+    return kept, rows, reasons
+
+
+def _filtered(stage: Filter[Any], chunks: Iterator[Chunk], count: Count, tally: Tally) -> Iterator[Chunk]:
+    reason = stage.reason().alias("reason")
+    for chunk in chunks:
+        kept, rows, reasons = split_by_reason(chunk.frame.with_columns(reason), count.stage)
+        tally.reject(rows)
+        for name, n in reasons.items():
+            count.rejected[name] = count.rejected.get(name, 0) + n
+        count.read += len(chunk)
+        count.kept += len(kept)
+        count.written += len(kept)
+        yield of_frame(kept, chunk.record_type)
+
+
+def _transformed(stage: Transform[Any, Any], chunks: Iterator[Chunk], count: Count, tally: Tally) -> Iterator[Chunk]:
+    for chunk in chunks:
+        out: list[Any] = []
+        for record in chunk.records:
+            out.extend(_taken(stage.apply(record), record, count, tally))
+        yield Chunk(_type_after(stage, chunk.record_type), rows=out)
+
+
+def _asked(
+    stage: Ask[Any, Any], chunks: Iterator[Chunk], count: Count, tally: Tally, llm: LLM, log: ReplyLog
+) -> Iterator[Chunk]:
+    made = Made(step=tally.step_id, stage=count.stage, model=stage.model.id, prompt=_prompt_version(stage))
+    unreadable = 0
+    record_type: Any = None
+    out: list[Any] = []
+    for record, answer in _in_order(stage, count.stage, chunks, tally, llm, log):
+        result = answer if isinstance(answer, Drop) else _parsed(stage, record, answer)
+        unreadable += isinstance(result, Drop) and result.unreadable
+        record_type = _type_after(stage, type(record))
+        out.extend(_stamped(item, made) for item in _taken(result, record, count, tally))
+        if len(out) >= ROWS:
+            yield Chunk(record_type, rows=out)
+            out = []
+    if count.read and unreadable > stage.max_unreadable * count.read:
+        raise ShardError(
+            f"{count.stage}: {unreadable} of {count.read} replies were unreadable, more than the allowed share "
+            f"of {stage.max_unreadable:g}: {_commonest(count.rejected)}"
+        )
+    if out:
+        yield Chunk(record_type, rows=out)
+
+
+def _parsed(stage: Ask[Any, Any], record: Any, reply: Reply) -> Any:
+    if reply.finish == "prompt_too_long":
+        return Drop("prompt_too_long", f"{reply.prompt_tokens} prompt tokens")
+    return stage.parse(record, reply)
+
+
+def _in_order(
+    stage: Ask[Any, Any], name: str, chunks: Iterator[Chunk], tally: Tally, llm: LLM, log: ReplyLog
+) -> Iterator[tuple[Any, Reply]]:
+    """(record, reply) in the records' order: replies already kept first-hand, the others as the model gives them."""
+    waiting: dict[int, Any] = {}
+    ready: dict[int, Reply] = {}
+    keys: dict[int, str] = {}
+    positions: dict[int, int] = {}
+
+    def missing() -> Iterator[Request]:
+        for position, record in enumerate(record for chunk in chunks for record in chunk.records):
+            request = Request(record.id, stage.prompt(record), record_seed(stage.sampling.seed, name, record.id))
+            key = request_key(stage.model.id, request, stage.sampling)
+            waiting[position] = record
+            kept = log.find(key)
+            if kept is not None:
+                ready[position] = kept
+                continue
+            keys[position], positions[id(request)] = key, position
+            open_requests[id(request)] = request
+            yield request
+
+    open_requests: dict[int, Request] = {}  # keeps a request alive, so that its id() stays its own
+    next_out = 0
+    for request, reply in llm.complete(missing(), stage.sampling):
+        position = positions.pop(id(request))
+        open_requests.pop(id(request))
+        log.append(keys.pop(position), reply)
+        ready[position] = reply
+        tally.asked(reply)
+        while next_out in ready:
+            yield waiting.pop(next_out), _counted(ready.pop(next_out), tally)
+            next_out += 1
+    while next_out in ready:
+        yield waiting.pop(next_out), _counted(ready.pop(next_out), tally)
+        next_out += 1
+    if waiting:
+        raise ShardError(f"{name}: the model left {len(waiting)} records without a reply")
+
+
+def _counted(reply: Reply, tally: Tally) -> Reply:
+    tally.prompt_tokens += reply.prompt_tokens
+    tally.completion_tokens += reply.completion_tokens
+    return reply
+
+
+def record_seed(run_seed: int, stage: str, record_id: str) -> int:
+    """A seed of the record's own, so that no choice depends on the order of records."""
+    return draw_int(run_seed, stage, record_id) >> 33
+
+
+def _taken(result: Any, record: Any, count: Count, tally: Tally) -> list[Any]:
+    count.read += 1
+    if isinstance(result, Drop):
+        count.rejected[result.reason] = count.rejected.get(result.reason, 0) + 1
+        tally.reject([rejected_row(record, count.stage, result)])
+        return []
+    count.kept += 1
+    rows = cast(list[Any], result) if isinstance(result, list) else [result]
+    count.written += len(rows)
+    return rows
+
+
+def _stamped(record: Any, made: Made) -> Any:
+    return replace(record, lineage=(*record.lineage, made)) if hasattr(record, "lineage") else record
+
+
+def _type_after(stage: Any, record_type: type[Any]) -> type[Any]:
+    _, gives = record_types(stage)
+    return gives if isinstance(gives, type) else record_type
+
+
+def _prompt_version(stage: Ask[Any, Any]) -> str:
+    return digest(describe(stage, identity=True))[:12]
+
+
+def _commonest(reasons: dict[str, int]) -> str:
+    ranked = sorted(reasons.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{reason} {n}" for reason, n in ranked)

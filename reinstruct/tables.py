@@ -1,0 +1,140 @@
+"""Rows in the store: Parquet parts in row groups of a thousand, read and written as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reinstruct.commit import Part, Slice
+from reinstruct.errors import StoreError
+from reinstruct.records import from_table, schema, to_table
+from reinstruct.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROWS = 1024  # of a chunk and of a row group
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows, as columns for filters and as records for everything else, converted only when asked for."""
+
+    record_type: type[Any]
+    table: pa.Table | None = None
+    rows: Sequence[Any] | None = None
+
+    @cached_property
+    def arrow(self) -> pa.Table:
+        return self.table if self.table is not None else to_table(self.rows or (), self.record_type)
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        import polars as pl
+
+        frame = pl.from_arrow(self.arrow)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    @cached_property
+    def records(self) -> Sequence[Any]:
+        return self.rows if self.rows is not None else from_table(self.arrow, self.record_type)
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.rows is not None else self.arrow.num_rows
+
+
+def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
+    """Columns back to a chunk with the record type's own Arrow schema."""
+    wanted = schema(record_type)
+    return Chunk(record_type, table=frame.select(wanted.names).to_arrow().cast(wanted))
+
+
+def read_slices(store: Store, slices: Iterable[Slice], record_type: type[Any]) -> Iterator[Chunk]:
+    """The rows of the slices in order, in chunks of at most ROWS."""
+    for piece in slices:
+        with _opened(store, piece.part) as parquet:
+            yield from _rows_between(parquet, piece, record_type)
+
+
+def read_parts(store: Store, parts: Iterable[Part], record_type: type[Any]) -> Iterator[Chunk]:
+    """All rows of the parts, in order."""
+    return read_slices(store, (Slice(part.name, 0, part.rows) for part in parts), record_type)
+
+
+class PartWriter:
+    """Writes one part of one attempt; nothing is created until there is a row. Use as a context, then `parts`."""
+
+    def __init__(self, store: Store, name: str, record_type: type[Any]) -> None:
+        self.name = name
+        self.rows = 0
+        self._store = store
+        self._record_type = record_type
+        self._schema = schema(record_type)
+        self._writer: pq.ParquetWriter | None = None
+        self._pending: list[pa.Table] = []
+
+    def write(self, chunk: Chunk) -> None:
+        self._pending.append(chunk.arrow)
+        self.rows += len(chunk)
+        if sum(table.num_rows for table in self._pending) >= ROWS:
+            self._flush()
+
+    def write_records(self, records: Sequence[Any]) -> None:
+        if records:
+            self.write(Chunk(self._record_type, rows=records))
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        if kind is None:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        if kind is not None:
+            self._store.delete(self.name)
+
+    def parts(self) -> list[Part]:
+        """The finished part, or nothing where no row came."""
+        if self._writer is None:
+            return []
+        size, checksum = self._store.sealed(self.name)
+        return [Part(self.name, size, checksum, self.rows)]
+
+    def _flush(self) -> None:
+        tables, self._pending = [table for table in self._pending if table.num_rows], []
+        if not tables:
+            return
+        if self._writer is None:
+            path = self._store.path(self.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer.write_table(pa.concat_tables(tables), row_group_size=ROWS)
+
+
+def _opened(store: Store, name: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(store.path(name), memory_map=True)
+    except FileNotFoundError as error:
+        raise StoreError(f"{store.root} has lost {name}, which a done record names") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(f"{store.root}/{name} is damaged: {error}") from error
+
+
+def _rows_between(parquet: pq.ParquetFile, piece: Slice, record_type: type[Any]) -> Iterator[Chunk]:
+    end, position = piece.start + piece.rows, 0
+    for group in range(parquet.num_row_groups):
+        size = parquet.metadata.row_group(group).num_rows
+        first, last = max(piece.start, position), min(end, position + size)
+        if first < last:
+            table = parquet.read_row_group(group).slice(first - position, last - first)
+            for start in range(0, table.num_rows, ROWS):
+                yield Chunk(record_type, table=table.slice(start, ROWS))
+        position += size

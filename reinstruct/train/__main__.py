@@ -1,0 +1,44 @@
+"""Run one job from a file: `python -m reinstruct.train --config job.json`, alone or under torchrun.
+
+Writes progress to stdout as JSON lines, at most one a second; errors to stderr as one sentence, with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+
+from reinstruct.errors import ReinstructError
+from reinstruct.train.job import Progress, read_job, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m reinstruct.train", description="Run one training job.")
+    parser.add_argument("--config", required=True, help="the job as a JSON file")
+    path = parser.parse_args().config
+    try:
+        run(read_job(path), _progress_lines() if os.environ.get("RANK", "0") == "0" else None)
+    except ReinstructError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _progress_lines() -> Progress:
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last >= 1:
+            last = time.monotonic()
+            sys.stdout.write(json.dumps({"done": done, "total": total}) + "\n")
+            sys.stdout.flush()
+
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""One training job, as JSON or as a value, and `run`, which does it.
+
+The one rule: everything that can be wrong with a job is checked before torch is imported and before a row is read.
+
+    python -m reinstruct.train --config job.json
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from reinstruct.errors import RecipeError, TrainingError
+from reinstruct.train.settings import Pretrain, Sft
+
+AnySettings = Sft | Pretrain
+S = TypeVar("S", Sft, Pretrain)
+Progress = Callable[[int, int], None]  # (steps done, steps in all)
+
+LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "safetensors")
+QUIET = {
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+class Job(Struct, Generic[S], frozen=True, kw_only=True):
+    """What to train or measure, from what, and where to.
+
+    `data` are Parquet files: of Example rows for sft and loss, of rows with a `text` for base. `base` is a model
+    folder or hub id (sft and loss only). `work` keeps checkpoints between attempts; `out` appears when all is done.
+    `settings` are Pretrain for base, else Sft, of which loss uses `max_tokens` alone.
+    `checkpoint_s` is the least number of seconds between two checkpoints.
+    """
+
+    kind: Literal["sft", "base", "loss"]
+    data: tuple[str, ...]
+    work: str
+    out: str
+    settings: S
+    base: str = ""
+    checkpoint_s: float = 60.0
+
+
+AnyJob = Job[Sft] | Job[Pretrain]
+
+
+def read_job(path: str | Path) -> AnyJob:
+    """The job in a JSON file; RecipeError naming what is missing, unknown or of the wrong type."""
+    try:
+        fields = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise RecipeError(f"cannot read the job {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise RecipeError(f"the job {path} is not a JSON object: {error}") from error
+    return make_job(fields)
+
+
+def make_job(fields: dict[str, Any]) -> AnyJob:
+    """A job from plain JSON values. RecipeError as for `read_job`."""
+    _expect_known("job", fields, Job.__struct_fields__)
+    settings_type = Pretrain if fields.get("kind") == "base" else Sft
+    fields = {"settings": {}, **fields}
+    if isinstance(fields["settings"], dict):
+        _expect_known("settings", fields["settings"], tuple(settings_type.__dataclass_fields__))
+    try:
+        return msgspec.convert(fields, Job[settings_type])
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"the job is wrong: {error}") from error
+
+
+def run(job: AnyJob, progress: Progress | None = None) -> dict[str, Any]:
+    """Do the job and return what `metrics.json` in `out` says.
+
+    Interrupted at any moment, the same job run again goes on from its newest complete checkpoint.
+    Raises RecipeError for wrong settings, TrainingError for a base, data or installation that cannot be trained with.
+    """
+    check(job)
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if job.kind == "base":
+        from reinstruct.train.scratch import train_base as work
+    elif job.kind == "sft":
+        from reinstruct.train.sft import train_sft as work
+    else:
+        from reinstruct.train.loss import measure as work
+    return work(job, progress)
+
+
+def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """Everything about a job that can be told without reading its data. `find` looks a library up."""
+    from reinstruct.train.model import expect_model
+
+    _check_settings(job)
+    missing_files = [path for path in job.data if not Path(path).is_file()]
+    if missing_files or not job.data:
+        raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
+    missing = [name for name in LIBRARIES if find(name) is None]
+    if missing:
+        raise TrainingError(f'training needs {", ".join(missing)}: pip install "reinstruct[train]"')
+    if job.kind == "base":
+        _expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
+    else:
+        expect_model(job.base)
+
+
+def _check_settings(job: AnyJob) -> None:
+    settings = job.settings
+    _expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
+    if isinstance(settings, Pretrain):
+        _expect(settings.size in ("tiny", "small"), "size", settings.size, "tiny or small")
+        return
+    _expect(settings.epochs > 0, "epochs", settings.epochs, "a number above 0")
+    _expect(settings.learning_rate > 0, "learning_rate", settings.learning_rate, "a number above 0")
+    schedules = ("constant", "cosine", "linear")
+    _expect(settings.schedule in schedules, "schedule", settings.schedule, " or ".join(schedules))
+    _expect(0 <= settings.warmup_ratio < 1, "warmup_ratio", settings.warmup_ratio, "0 or more and below 1")
+    _expect(settings.batch_size > 0, "batch_size", settings.batch_size, "1 or more")
+    _expect(settings.max_tokens > 1, "max_tokens", settings.max_tokens, "2 or more")
+
+
+def _expect(right: bool, name: str, given: object, accepted: str) -> None:
+    if not right:
+        raise RecipeError(f"{name} is {given!r}; accepted: {accepted}")
+
+
+def _expect_known(where: str, fields: dict[str, Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise RecipeError(f"unknown {where} fields: {', '.join(unknown)} (known: {', '.join(known)})")

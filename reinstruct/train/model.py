@@ -1,0 +1,98 @@
+"""Opening the model that a job starts from.
+
+The one rule: a base that cannot be trained is refused with what was expected, before anything is spent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reinstruct.errors import TrainingError
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def expect_model(base: str) -> None:
+    """TrainingError unless `base` is a complete model folder or could be a hub id. Looks at files only."""
+    folder = Path(base).expanduser()
+    if not base or base.startswith("scratch:") or not (folder.exists() or _could_be_hub_id(base)):
+        raise TrainingError(_no_model(base))
+    if not folder.exists():
+        return
+    wanted = {"config.json": ("config.json",), "weights": WEIGHTS, "tokenizer files": TOKENIZERS}
+    missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
+    if missing:
+        raise TrainingError(f"{_no_model(base)} (missing: {', '.join(missing)})")
+
+
+def load_tokenizer(base: str) -> Any:
+    """The tokenizer, with EOS and PAD. EOS stands in for a missing PAD: padding never counts in a loss.
+
+    Without EOS a model cannot learn to end, and no other token may be taken for it: TrainingError.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{_no_model(base)} ({_first_line(error)})") from error
+    if tokenizer.eos_token_id is None:
+        raise TrainingError(f"the tokenizer of {base} has no end-of-text token: set eos_token in its configuration")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(base: str, tokenizer: Any) -> Any:
+    """The causal language model with float32 weights: optimizer steps are too small for 16 bits."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{_no_model(base)} ({_first_line(error)})") from error
+    embedded = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > embedded:
+        raise TrainingError(f"the tokenizer of {base} has {len(tokenizer)} tokens, but the model knows {embedded}")
+    return model
+
+
+def stored_dtype(base: str) -> Any:
+    """The number format the weights of `base` lie in, in which a tuned copy is saved too."""
+    import torch
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(base).dtype or torch.float32
+
+
+def longest_sequence(model: Any, max_tokens: int) -> int:
+    """`max_tokens`, or the model's number of positions where that is less."""
+    return min(max_tokens, getattr(model.config, "max_position_embeddings", None) or max_tokens)
+
+
+def quiet() -> None:
+    """No bars and no advice: what happens is told through `progress`, metrics and errors."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def _could_be_hub_id(base: str) -> bool:
+    return not base.startswith(("/", ".", "~")) and base.count("/") <= 1 and "\\" not in base
+
+
+def _no_model(base: str) -> str:
+    return (
+        f"no model at {base!r}: expected a folder with config.json, weights and tokenizer files, "
+        "a hub id, or scratch:tiny"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,126 @@
+"""Examples as token ids, with the loss on the target alone; and the order in which training sees them.
+
+The one rule: a row is trained on whole or not at all. One that does not fit is refused with a reason, never cut.
+Prompt and target are tokenised apart, so the border between them is a border between tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from reinstruct.errors import TrainingError
+from reinstruct.prompting import prompt_ids, target_ids
+from reinstruct.records import Example, from_table
+
+
+class Row(NamedTuple):
+    """One sequence: prompt, target, EOS. The loss falls on `ids[prompt_tokens:]`."""
+
+    id: str
+    ids: array[int]
+    prompt_tokens: int
+
+
+class Refused(Struct, frozen=True):
+    """An example that cannot be trained on; `tokens` counts prompt, target and EOS as far as known."""
+
+    id: str
+    reason: str  # empty_target | prompt_too_long | target_too_long | prompt_and_messages
+    tokens: int = 0
+
+
+class Rows(NamedTuple):
+    """What became of a dataset."""
+
+    rows: list[Row]
+    refused: list[Refused]
+    with_messages: bool
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        return dict(sorted(Counter(refused.reason for refused in self.refused).items()))
+
+    @property
+    def target_tokens(self) -> int:
+        return sum(len(row.ids) - row.prompt_tokens for row in self.rows)
+
+
+def read_examples(paths: Sequence[str]) -> Iterator[Example]:
+    """Example rows of Parquet files, in order. TrainingError if a file is not one of them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=1024):
+                    yield from from_table(batch, Example)
+        except (pa.ArrowInvalid, msgspec.ValidationError) as error:
+            raise TrainingError(f"{path} does not hold training examples: {error}") from error
+
+
+def encode_all(examples: Iterable[Example], tokenizer: Any, max_tokens: int) -> Rows:
+    """Every example as a Row or a Refused. TrainingError if not one row is left."""
+    rows: list[Row] = []
+    refused: list[Refused] = []
+    with_messages = False
+    for example in examples:
+        encoded = encode(example, tokenizer, max_tokens)
+        if isinstance(encoded, Row):
+            rows.append(encoded)
+            with_messages |= bool(example.messages)
+        else:
+            refused.append(encoded)
+    found = Rows(rows, refused, with_messages)
+    if not rows:
+        counts = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items()) or "there are none"
+        raise TrainingError(f"no usable training example (max_tokens is {max_tokens}): {counts}")
+    return found
+
+
+def encode(example: Example, tokenizer: Any, max_tokens: int) -> Row | Refused:
+    """`max_tokens` holds prompt, target and EOS together."""
+    if example.prompt and example.messages:
+        return Refused(example.id, "prompt_and_messages")
+    if not example.target.strip():
+        return Refused(example.id, "empty_target")
+    prompt = prompt_ids(tokenizer, example.messages or example.prompt)
+    if len(prompt) + 2 > max_tokens:  # a target token and EOS
+        return Refused(example.id, "prompt_too_long", len(prompt))
+    ids = array("i", [*prompt, *target_ids(tokenizer, example.target), tokenizer.eos_token_id])
+    if len(ids) > max_tokens:
+        return Refused(example.id, "target_too_long", len(ids))
+    return Row(example.id, ids, len(prompt))
+
+
+def order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[int]:
+    """Which row comes when: `steps` batches of `batch` rows, from one seeded shuffle of all rows after another.
+
+    Batches are random, but inside a batch (one optimizer step) the longest comes first: rows of like length share a
+    forward pass and little is padded, without the bias of whole batches sorted by length.
+    """
+    stream = _shuffles(len(lengths), seed)
+    batches = ([next(stream) for _ in range(batch)] for _ in range(steps))
+    return [row for chosen in batches for row in sorted(chosen, key=lambda row: (-lengths[row], row))]
+
+
+def write_refused(refused: Iterable[Refused], path: Path) -> None:
+    """One JSON line for each."""
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in refused))
+
+
+def _shuffles(count: int, seed: int) -> Iterator[int]:
+    epoch = 0
+    while True:
+        rows = list(range(count))
+        random.Random(f"{seed}:{epoch}").shuffle(rows)
+        yield from rows
+        epoch += 1

@@ -1,0 +1,195 @@
+"""Run one shard of one step. Every data container of every job ends up here, and every process on a laptop.
+
+The rule: parts are written first, then the shard is committed once; until then nothing of it can be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from reinstruct.commit import Count, Done, Slice, commit, layout_of
+from reinstruct.errors import AlreadyCommitted, ShardError, StoreError
+from reinstruct.llm import LLM, Reply
+from reinstruct.plan import GatherAll, Map, Model, Read, Step, models_in
+from reinstruct.records import Rejected
+from reinstruct.replies import ReplyLog
+from reinstruct.store import Store
+from reinstruct.stream import Tally, label, run_stages, split_by_reason
+from reinstruct.tables import ROWS, Chunk, PartWriter, of_frame, read_slices
+
+OpenLLM = Callable[[Model], LLM]
+
+
+@dataclass
+class Progress:
+    """How far a shard is. `total` is 0 while unknown."""
+
+    done: int = 0
+    total: int = 0
+    tokens: int = 0
+    tell: Callable[[Progress], None] = lambda progress: None
+
+    def update(self, *, done: int | None = None, total: int | None = None, tokens: int = 0) -> None:
+        self.done = self.done if done is None else done
+        self.total = self.total if total is None else total
+        self.tokens += tokens
+        self.tell(self)
+
+
+@dataclass
+class Attempt:
+    """One try at one shard: its names in the store, and what it has so far."""
+
+    store: Store
+    step: Step
+    shard: int
+    open_llm: OpenLLM
+    progress: Progress = field(default_factory=Progress)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    started: float = field(default_factory=time.monotonic)
+
+    def name(self, kind: str, ending: str = ".parquet") -> str:
+        return f"steps/{self.step.id}/{kind}/{self.shard:05d}-{self.id}{ending}"
+
+    def done(self, **found: Any) -> Done:
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        seconds = round(time.monotonic() - self.started, 3)
+        return Done(step=self.step.id, shard=self.shard, attempt=self.id, owner=owner, seconds=seconds, **found)
+
+
+def run_shard(store: Store, step: Step, shard: int, open_llm: OpenLLM, progress: Progress | None = None) -> Done | None:
+    """Do one shard and commit it; None if another attempt had committed it first."""
+    layout = layout_of(store, step.id)
+    if layout is None or shard >= len(layout.shards):
+        raise StoreError(f"step {step.id} has no shard {shard}: it was not laid out")
+    attempt = Attempt(store, step, shard, open_llm, progress or Progress())
+    slices = layout.shards[shard]
+    match step.action:
+        case Read() | Map() | GatherAll():
+            done = _run_rows(attempt, slices)
+        case _:
+            from reinstruct.model_steps import run_model_step
+
+            done = run_model_step(attempt, slices)
+    try:
+        commit(store, done)
+    except AlreadyCommitted:
+        for part in (*done.parts, *done.rejected, *done.files):
+            store.delete(part.name)
+        return None
+    return done
+
+
+def _run_rows(attempt: Attempt, slices: list[Slice]) -> Done:
+    step = attempt.step
+    kept = PartWriter(attempt.store, attempt.name("parts"), step.record_type)
+    rejected = PartWriter(attempt.store, attempt.name("rejected"), Rejected)
+    tally = Tally(step.id, rejected.write_records, lambda reply: _count_tokens(attempt.progress, reply))
+    with ExitStack() as open_files:
+        open_files.enter_context(kept)
+        open_files.enter_context(rejected)
+        for chunk in _chunks(attempt, slices, tally, open_files):
+            kept.write(chunk)
+            attempt.progress.update(done=tally.counts[0].read)
+    _check(step, tally.counts, kept.rows, rejected.rows)
+    return attempt.done(
+        parts=kept.parts(),
+        rejected=rejected.parts(),
+        counts=tally.counts,
+        prompt_tokens=tally.prompt_tokens,
+        completion_tokens=tally.completion_tokens,
+    )
+
+
+def _count_tokens(progress: Progress, reply: Reply) -> None:
+    progress.update(done=progress.done + 1, tokens=reply.completion_tokens)
+
+
+def _chunks(attempt: Attempt, slices: list[Slice], tally: Tally, open_files: ExitStack) -> Iterator[Chunk]:
+    step = attempt.step
+    match step.action:
+        case Read():
+            return _read_source(step.action, slices, tally)
+        case GatherAll():
+            return _gathered(attempt, slices, tally)
+        case Map(stages=stages):
+            attempt.progress.update(total=sum(piece.rows for piece in slices))
+            rows = read_slices(attempt.store, slices, step.inputs[0].record_type)
+            llm, log = None, None
+            for model in models_in(stages):
+                llm = attempt.open_llm(model)
+                log = ReplyLog(attempt.store, step.id, attempt.shard, attempt.id)
+                open_files.callback(log.close)
+                break
+            return run_stages(stages, rows, tally, llm, log)
+        case _:
+            raise TypeError(f"no rows come from {step.action!r}")
+
+
+def _read_source(action: Read, slices: list[Slice], tally: Tally) -> Iterator[Chunk]:
+    from reinstruct.corpus.read import read_batches
+
+    count = Count("Read")
+    tally.counts.append(count)
+    wanted = {piece.part for piece in slices}
+    for file in action.source.files:
+        if file.name not in wanted:
+            continue
+        for batch in read_batches(action.source, file, rows=ROWS):
+            room = action.limit - count.kept if action.limit else len(batch)
+            good = [row for row in batch if not isinstance(row, Rejected)][:room]
+            bad = [row for row in batch if isinstance(row, Rejected)]
+            _add(count, good, bad, tally)
+            yield Chunk(action.source.record_type, rows=good)
+            if action.limit and count.kept >= action.limit:
+                return
+
+
+def _add(count: Count, good: list[Any], bad: list[Rejected], tally: Tally) -> None:
+    count.read += len(good) + len(bad)
+    count.kept += len(good)
+    count.written += len(good)
+    tally.reject(bad)
+    for row in bad:
+        count.rejected[row.reason] = count.rejected.get(row.reason, 0) + 1
+
+
+def _gathered(attempt: Attempt, slices: list[Slice], tally: Tally) -> Iterator[Chunk]:
+    import polars as pl
+
+    stage = attempt.step.action.stage  # type: ignore[union-attr]
+    record_type = attempt.step.inputs[0].record_type
+    count = Count(label((stage,), 0))
+    tally.counts.append(count)
+    frames = [chunk.frame for chunk in read_slices(attempt.store, slices, record_type)]
+    if not frames:
+        return
+    combined = stage.combine(pl.concat(frames))
+    kept, rows, count.rejected = split_by_reason(combined, count.stage)
+    tally.reject(rows)
+    count.read, count.kept, count.written = sum(map(len, frames)), len(kept), len(kept)
+    if stage.merges:
+        count.kept = count.read - len(rows)
+    for piece in kept.iter_slices(ROWS):
+        yield of_frame(piece, attempt.step.record_type)
+
+
+def _check(step: Step, counts: list[Count], kept: int, rejected: int) -> None:
+    stages: tuple[Any, ...] = step.action.stages if isinstance(step.action, Map) else ()
+    merges = isinstance(step.action, GatherAll) and bool(step.action.stage.merges)
+    for number, count in enumerate(counts):
+        expands = merges or (number < len(stages) and bool(getattr(stages[number], "expands", False)))
+        count.check(expands=expands)
+        following = counts[number + 1].read if number + 1 < len(counts) else kept
+        if following != count.written:
+            raise ShardError(f"{step.id}: {count.stage} wrote {count.written} rows, but {following} arrived after it")
+    counted = sum(sum(count.rejected.values()) for count in counts)
+    if counted != rejected:
+        raise ShardError(f"{step.id}: {counted} rows were rejected, but {rejected} are stored with a reason")

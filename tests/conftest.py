@@ -1,0 +1,30 @@
+"""Paths and small inputs shared by the tests."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SEED = ROOT / "examples" / "seed.jsonl"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder of the public test data; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set REINSTRUCT_TEST_DATA")
+    return folder
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path) -> Path:
+    """Forty documents of prose, two of them alike, one too short."""
+    prose = "Rivers carry water from the hills to the sea. They feed the towns beside them and turn the mills. "
+    texts = [f"Notes on river {n}. {prose * 4}It is {n} miles long." for n in range(38)]
+    rows = [{"id": f"d{n}", "text": text} for n, text in enumerate([*texts, texts[0], "Too short."])]
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

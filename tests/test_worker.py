@@ -1,0 +1,236 @@
+"""A shard is done exactly once, every row is accounted for, and no reply is asked for twice."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from reinstruct.commit import close, layout_of, result_of
+from reinstruct.corpus.open import open_source
+from reinstruct.errors import LLMUnavailable, ShardError
+from reinstruct.layout import ensure_layout, output_parts
+from reinstruct.llm import LLM, Reply, Request, Sampling, Scripted
+from reinstruct.plan import Dataset, Model, Step, read
+from reinstruct.records import Document, Drop, Pair, Rejected
+from reinstruct.stage import Ask, Filter, Gather, Transform
+from reinstruct.stages.gather import DropDuplicates
+from reinstruct.stages.instruct import Template, WriteInstruction
+from reinstruct.stages.text import KeepLengths
+from reinstruct.store import LocalStore
+from reinstruct.tables import read_parts
+from reinstruct.worker import run_shard
+
+ASK = WriteInstruction(Model(uri="model"), Template("Request for: {response}"))
+
+
+def no_model(model: Model) -> LLM:
+    raise AssertionError(f"{model.id} is not needed")
+
+
+def run(store: LocalStore, step: Step, open_llm=no_model, shards: int = 1) -> None:
+    """Every step `step` needs, and it, shard by shard."""
+    for needed in step.needs:
+        if result_of(store, needed.id) is None:
+            run(store, needed, open_llm)
+    layout = ensure_layout(store, step, shards=shards, min_rows=1)
+    for shard in range(len(layout.shards)):
+        run_shard(store, step, shard, open_llm)
+    close(store, step.id)
+
+
+def rows(store: LocalStore, step: Step) -> list:
+    return [r for chunk in read_parts(store, output_parts(store, step), step.record_type) for r in chunk.records]
+
+
+def rejected(store: LocalStore, step: Step) -> list[Rejected]:
+    result = result_of(store, step.id)
+    assert result is not None
+    return [r for chunk in read_parts(store, result.rejected, Rejected) for r in chunk.records]
+
+
+@pytest.fixture
+def documents(corpus_file: Path) -> Dataset[Document]:
+    return read(open_source(str(corpus_file), Document), name="corpus")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def test_rows_pass_filters_and_gathers_with_a_reason_for_each_rejection(store, documents):
+    kept = documents.map(KeepLengths("text", 50, 10_000), name="lengths").gather(DropDuplicates())
+    run(store, kept.step)
+    assert [r.id for r in rows(store, kept.step)] == [f"d{n}" for n in range(38)]
+    (duplicate,) = rejected(store, kept.step)
+    assert (duplicate.id, duplicate.stage, duplicate.reason) == ("d38", "DropDuplicates", "duplicate")
+    (short,) = rejected(store, kept.step.inputs[0])
+    assert (short.id, short.reason) == ("d39", "too_short")
+    assert "Too short." in short.record
+    counts = result_of(store, kept.step.id).counts
+    assert (counts[0].read, counts[0].kept, counts[0].rejected) == (39, 38, {"duplicate": 1})
+
+
+def test_a_limit_takes_the_first_documents(store, corpus_file):
+    limited = read(open_source(str(corpus_file), Document), limit=7, name="corpus")
+    run(store, limited.step)
+    assert [r.id for r in rows(store, limited.step)] == [f"d{n}" for n in range(7)]
+
+
+def test_shards_cut_the_rows_without_loss_and_stay_as_first_cut(store, documents):
+    kept = documents.map(KeepLengths())
+    run(store, kept.step, shards=3)
+    assert len(layout_of(store, kept.step.id).shards) == 3
+    assert ensure_layout(store, kept.step, shards=9, min_rows=1) == layout_of(store, kept.step.id)
+    assert [r.id for r in rows(store, kept.step)] == [f"d{n}" for n in range(40)]
+
+
+def test_a_second_attempt_at_a_shard_leaves_the_first_alone(store, documents):
+    kept = documents.map(KeepLengths())
+    run(store, kept.step)
+    before = store.names(f"steps/{kept.step.id}")
+    assert run_shard(store, kept.step, 0, no_model) is None
+    assert store.names(f"steps/{kept.step.id}") == before, "the loser removes its parts"
+
+
+@dataclass
+class Fragile:
+    """A model that answers `lives` requests, out of order in twos, then is gone."""
+
+    lives: int
+    asked: list[str] = field(default_factory=list)
+
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[list[tuple[Request, Reply]]]:
+        held: list[Request] = []
+        for request in requests:
+            held.append(request)
+            if len(held) == 2:
+                yield [self._answer(r) for r in reversed(held)]
+                held = []
+        if held:
+            yield [self._answer(r) for r in held]
+
+    def _answer(self, request: Request) -> tuple[Request, Reply]:
+        if len(self.asked) == self.lives:
+            raise LLMUnavailable("gone")
+        self.asked.append(request.key)
+        return request, Reply(f"What of {request.key}?", prompt_tokens=5, completion_tokens=3)
+
+
+def test_replies_that_arrived_are_never_asked_for_again_and_rows_keep_their_order(store, documents):
+    asked = documents.map(ASK)
+    first, second = Fragile(lives=20), Fragile(lives=1000)
+    with pytest.raises(LLMUnavailable):
+        run(store, asked.step, lambda model: first)
+    assert result_of(store, asked.step.id) is None
+    run(store, asked.step, lambda model: second)
+    assert len(first.asked) == 20
+    assert sorted(first.asked + second.asked) == sorted(f"d{n}" for n in range(40))
+    made = rows(store, asked.step)
+    assert [pair.id for pair in made] == [f"d{n}" for n in range(40)]
+    assert made[3].instruction == "What of d3?"
+    assert made[3].lineage[0].stage == "WriteInstruction"
+    assert made[3].lineage[0].step == asked.step.id
+    assert made[3].lineage[0].model == "model"
+
+
+def test_tokens_of_kept_replies_are_counted_too(store, documents):
+    asked = documents.map(ASK)
+    with pytest.raises(LLMUnavailable):
+        run(store, asked.step, lambda model: Fragile(lives=20))
+    run(store, asked.step, lambda model: Fragile(lives=1000))
+    (done,) = result_of(store, asked.step.id).shards
+    assert (done.prompt_tokens, done.completion_tokens) == (200, 120)
+
+
+def test_a_changed_prompt_asks_again(store, documents):
+    again = documents.map(WriteInstruction(Model(uri="model"), Template("Another: {response}")))
+    first, second = Scripted(lambda prompt: "one"), Scripted(lambda prompt: "two")
+    run(store, documents.map(ASK).step, lambda model: first)
+    run(store, again.step, lambda model: second)
+    assert len(second.asked) == 40
+    assert {pair.instruction for pair in rows(store, again.step)} == {"two"}
+
+
+def test_too_many_unreadable_replies_fail_the_shard_and_commit_nothing(store, documents):
+    asked = documents.map(ASK)
+    with pytest.raises(ShardError, match="40 of 40 replies were unreadable.*empty_reply 40"):
+        run(store, asked.step, lambda model: Scripted(lambda prompt: " "))
+    assert store.names(f"steps/{asked.step.id}/done") == []
+    assert store.names(f"steps/{asked.step.id}/parts") == []
+
+
+def test_a_model_that_skips_a_record_fails_the_shard(store, documents):
+    @dataclass
+    class Forgetful:
+        def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[list[tuple[Request, Reply]]]:
+            for number, request in enumerate(requests):
+                if number != 5:
+                    yield [(request, Reply("x"))]
+
+    with pytest.raises(ShardError, match="without a reply"):
+        run(store, documents.map(ASK).step, lambda model: Forgetful())
+
+
+@dataclass(frozen=True)
+class Halve(Transform[Document, Document]):
+    def apply(self, record: Document) -> list[Document]:
+        return [Document(id=f"{record.id}.{side}", text=record.text) for side in "ab"]
+
+
+def test_a_stage_that_expands_must_say_so(store, documents):
+    with pytest.raises(ShardError, match="does not say it expands"):
+        run(store, documents.map(Halve()).step)
+
+
+@dataclass(frozen=True)
+class LoseOne(Gather[Document, Document]):
+    def combine(self, records: pl.DataFrame) -> pl.DataFrame:
+        return records.slice(1).with_columns(reason=pl.lit(None, dtype=pl.String))
+
+
+def test_a_gather_that_loses_a_row_is_caught(store, documents):
+    with pytest.raises(ShardError, match="1 are neither kept nor rejected"):
+        run(store, documents.gather(LoseOne()).step)
+
+
+@dataclass(frozen=True)
+class Odd(Transform[Document, Document]):
+    def apply(self, record: Document) -> Document | Drop:
+        return Drop("odd", "why not") if int(record.id[1:]) % 2 else record
+
+
+@dataclass(frozen=True)
+class NoThrees(Filter[Document]):
+    def reason(self) -> pl.Expr:
+        return pl.when(pl.col("id").str.contains("3")).then(pl.lit("three"))
+
+
+def test_stages_of_one_map_hand_on_what_they_keep(store, documents):
+    kept = documents.map(NoThrees(), Odd(), Odd())
+    run(store, kept.step)
+    counts = {count.stage: (count.read, count.kept, count.rejected) for count in result_of(store, kept.step.id).counts}
+    assert counts["NoThrees"] == (40, 27, {"three": 13})
+    assert counts["Odd"] == (27, 18, {"odd": 9})
+    assert counts["Odd-2"] == (18, 18, {})
+    assert {row.detail for row in rejected(store, kept.step) if row.reason == "odd"} == {"why not"}
+
+
+def test_prompts_that_are_too_long_are_rejected_with_that_reason(store, documents):
+    @dataclass(frozen=True)
+    class Short(Ask[Document, Pair]):
+        def prompt(self, record: Document) -> str:
+            return record.text
+
+        def parse(self, record: Document, reply: Reply) -> Drop:
+            raise AssertionError("never parsed")
+
+    class Full:
+        def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[list[tuple[Request, Reply]]]:
+            yield [(request, Reply("", "prompt_too_long", 9000)) for request in requests]
+
+    asked = documents.map(Short(Model(uri="m")))
+    run(store, asked.step, lambda model: Full())
+    assert result_of(store, asked.step.id).counts[0].rejected == {"prompt_too_long": 40}
