@@ -19,7 +19,10 @@ from reinstruct.report_rows import Run, model_ids, open_run
 from reinstruct.report_text import number, share
 from reinstruct.store import Store
 
-SOURCES = 20
+LISTED = 20
+
+LICENCE_NOTE = "Each row keeps the licence its source states; it holds for the text the row was made from."
+SOURCE_NOTE = "Collections: of a row's source, the host of its address, or what stands before the first of @ : #."
 
 # Identifiers the Hub knows, of the licences found in corpora; every other licence is "other" to it.
 HUB_LICENCES = (
@@ -56,8 +59,8 @@ def dataset_card(store: Store, plan: Plan) -> str:
         _made(run, funnel),
         _funnel(funnel),
         _fields(),
-        _licences(licences),
-        _sources(run.count("source")),
+        _ranked("Licences", LICENCE_NOTE, licences),
+        _ranked("Sources", SOURCE_NOTE, run.count("source", collection)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -67,6 +70,13 @@ def cell(text: str) -> str:
     line = " ".join(text.split())
     short = line if len(line) <= 200 else line[:200] + "…"
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", html.escape(short, quote=False))
+
+
+def collection(source: str) -> str:
+    """What many rows share of a source that names each row's own file or page."""
+    if "://" in source:
+        return source.partition("://")[2].partition("/")[0]
+    return re.split("[@:#]", source, maxsplit=1)[0].strip()
 
 
 def hub_licence(licences: Counter[str]) -> str:
@@ -94,7 +104,7 @@ def _made(run: Run, funnel: Funnel) -> str:
     lines += [
         f"{number(funnel.pairs)} pairs of instruction and response: {number(funnel.synthetic)} synthetic, "
         f"{number(funnel.seed)} from the seed. Made from {number(funnel.documents)} documents "
-        f"by the recipe `{plan.recipe}` of reinstruct.",
+        f"with reinstruct, recipe `{plan.recipe}`.",
         *("", "## How it was made", "", f"Plan: `{plan.id}`"),
     ]
     if plan.settings:
@@ -105,7 +115,7 @@ def _made(run: Run, funnel: Funnel) -> str:
     makers = run.makers()
     if makers:
         ranked = sorted(makers, key=lambda made: (-makers[made], made.stage, made.prompt))
-        rows = [(made.stage, made.model, made.prompt, share(makers[made], makers.total())) for made in ranked[:SOURCES]]
+        rows = [(made.stage, made.model, made.prompt, share(makers[made], makers.total())) for made in ranked[:LISTED]]
         lines += ["", *_table(("Stage", "Model", "Prompt version", "Share of lineage entries looked at"), rows)]
     return "\n".join(lines)
 
@@ -134,21 +144,13 @@ def _fields() -> str:
     return "\n".join(["## Fields", "", "| Field | Type | Meaning |", "| --- | --- | --- |", *lines])
 
 
-def _licences(licences: Counter[str]) -> str:
-    if not licences:
-        return "## Licences\n\nThe dataset has no rows yet."
-    rows = [(name or "none recorded", number(count)) for name, count in licences.most_common()]
-    said = "Each row keeps the licence its source states; it holds for the text the row was made from."
-    return "\n".join(["## Licences", "", said, "", *_table(("Licence", "Rows"), rows)])
-
-
-def _sources(sources: Counter[str]) -> str:
-    if not sources:
-        return "## Sources\n\nThe dataset has no rows yet."
-    rows = [(name or "none recorded", number(count)) for name, count in sources.most_common(SOURCES)]
-    left = len(sources) - len(rows)
-    more = ["", f"{number(left)} more sources are in the rows."] if left > 0 else []
-    return "\n".join(["## Sources", "", *_table(("Source", "Rows"), rows), *more])
+def _ranked(title: str, note: str, rows: Counter[str]) -> str:
+    if not rows:
+        return f"## {title}\n\nThe dataset has no rows yet."
+    listed = [(name or "none recorded", number(count)) for name, count in rows.most_common(LISTED)]
+    left = len(rows) - len(listed)
+    more = ["", f"and {number(left)} more."] if left > 0 else []
+    return "\n".join([f"## {title}", "", note, "", *_table((title[:-1], "Rows"), listed), *more])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -58,6 +58,7 @@ class Done(Struct, kw_only=True):
     attempt: str
     owner: str
     seconds: float = 0.0
+    finished: str = ""  # UTC, ISO 8601
     parts: list[Part] = field(default_factory=list[Part])
     rejected: list[Part] = field(default_factory=list[Part])
     model: str = ""  # folder of the trained model, and its files

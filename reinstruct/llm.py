@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +17,7 @@ Prompt = str | tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How replies are drawn. Temperature 0 is greedy, and then nothing else matters but the limits.
+    """How replies are drawn. Temperature 0 is greedy: the likeliest token, after the repetition penalty.
 
     `max_tokens` counts new tokens; `stop` strings end a reply and are not part of it. `seed` is the run's: each
     request draws with its own, made from this one, the stage and the record's id.
@@ -33,11 +33,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question. `seed` is derived from the record, never from the order of asking."""
+    """One question. `seed` is derived from the record, never from the order of asking.
+
+    `position` is the record's place in its shard. It stays the same when a killed shard is taken up again and only
+    part of it is asked, so an engine that batches by it batches as the first time.
+    """
 
     key: str
     prompt: Prompt
     seed: int = 0
+    position: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,15 @@ class Reply:
     completion_tokens: int = 0
 
 
-class LLM(Protocol):
-    """Anything that answers. Reads `requests` lazily, yields (request, reply) as replies arrive, in any order."""
+Batch = Sequence[tuple[Request, Reply]]
 
-    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[tuple[Request, Reply]]: ...
+
+class LLM(Protocol):
+    """Anything that answers. Reads `requests` lazily and yields replies as they arrive, in any order, in batches:
+    what is computed together is yielded together, so that it is kept or lost together.
+    """
+
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Batch]: ...
 
 
 @dataclass
@@ -63,8 +73,8 @@ class Scripted:
     answer: Callable[[str], str]
     asked: list[Prompt] = field(default_factory=list[Prompt])
 
-    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[tuple[Request, Reply]]:
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Batch]:
         for request in requests:
             self.asked.append(request.prompt)
             text = request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
-            yield request, Reply(self.answer(text))
+            yield [(request, Reply(self.answer(text)))]

@@ -17,7 +17,7 @@ from reinstruct.serving import location
 from reinstruct.store import Store
 
 if TYPE_CHECKING:
-    from reinstruct.train.job import Job
+    from reinstruct.train.job import AnyJob
     from reinstruct.worker import Attempt
 
 
@@ -37,7 +37,7 @@ def run_model_step(attempt: Attempt, slices: list[Slice]) -> Done:
     return attempt.done(model=model, files=files, counts=[_count(step, metrics)], metrics=metrics)
 
 
-def _job(store: Store, step: Step, slices: list[Slice], model: str) -> Job:
+def _job(store: Store, step: Step, slices: list[Slice], model: str) -> AnyJob:
     from reinstruct.train.job import Job
     from reinstruct.train.settings import Sft
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from reinstruct.card import dataset_card
 from reinstruct.commit import result_of
 from reinstruct.layout import output_parts
 from reinstruct.planfile import Plan, steps_of
 from reinstruct.records import Pair
-from reinstruct.report import dataset_card, write_report
+from reinstruct.report import write_report
 from reinstruct.store import Store
 from reinstruct.tables import read_parts
 

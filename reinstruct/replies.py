@@ -7,6 +7,7 @@ a hash of model, prompt, sampling and seed: a changed prompt asks again.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -42,12 +43,18 @@ class ReplyLog:
         kept = self._known.get(key)
         return kept and Reply(kept.text, kept.finish, kept.prompt_tokens, kept.completion_tokens)
 
-    def append(self, key: str, reply: Reply) -> None:
-        kept = _Kept(key, reply.text, reply.finish, reply.prompt_tokens, reply.completion_tokens)
-        os.write(self._log, msgspec.json.encode(kept) + b"\n")
+    def append(self, replies: Iterable[tuple[str, Reply]]) -> None:
+        """Keep (key, reply) pairs in one write: a killed process has kept all of them or none."""
+        lines = [msgspec.json.encode(_Kept(key, *_fields(reply))) + b"\n" for key, reply in replies]
+        if lines:
+            os.write(self._log, b"".join(lines))
 
     def close(self) -> None:
         os.close(self._log)
+
+
+def _fields(reply: Reply) -> tuple[str, str, int, int]:
+    return reply.text, reply.finish, reply.prompt_tokens, reply.completion_tokens
 
 
 def request_key(model_id: str, request: Request, sampling: Sampling) -> str:

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a run, made from what the store holds.
 
-The one rule: what is missing, unfinished or empty is said in its place; the page always comes.
+The one rule: what is missing, unfinished or empty is said in its place; only a damaged store is an error.
 
     reinstruct report
 """
@@ -126,6 +126,10 @@ class Report:
         return sorted({model for step in self.steps for model in step.models} - self.step_ids)
 
     @property
+    def trained(self) -> int:
+        return sum(not training.state for training in self.trainings)
+
+    @property
     def highest_loss(self) -> float:
         return max((loss.nll for loss in self.losses if loss.nll is not None), default=0.0)
 
@@ -170,7 +174,7 @@ def report_of(store: Store, plan: Plan, now: datetime | None = None) -> Report:
         looked_at=LOOKED_AT,
         trainings=_trainings(run),
         losses=losses,
-        verdict=text.loss_sentence(known, {loss.label: loss.tokens for loss in losses}),
+        verdict=text.loss_sentence(known, {loss.label: loss.tokens for loss in losses}, len(losses) - len(known)),
     )
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from reinstruct.report_text import number, share
+from reinstruct.report_text import THIN, number
 
 WIDTH, HEIGHT = 360, 216
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
-BINS = 24
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 44
+BINS = 20
 
 Points = Sequence[tuple[float, float]]
 
@@ -36,7 +36,7 @@ class Axes:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - self.y0) / (self.y1 - self.y0 or 1)
 
 
-def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round values (1, 2 or 5 times a power of ten apart) that cover low to high."""
     span = high - low or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / wanted))
@@ -57,7 +57,7 @@ def line_chart(title: str, points: Points, x_label: str, y_label: str) -> Markup
     marks += Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(axes.x(last_x), axes.y(last_y))
     told = f"{y_label} over {x_label}: from {ys[0]:.3f} at {xs[0]:g} to {last_y:.3f} at {last_x:g}"
     labels = {x: number(x) for x in across if x <= max(xs)}
-    return _figure(title, told, _axes(axes, labels, {y: f"{y:g}" for y in up}, x_label, y_label) + marks)
+    return _figure(title, told, _axes(axes, labels, _labels(up), x_label, y_label) + marks)
 
 
 def histogram(title: str, series: Mapping[str, Sequence[int]], x_label: str) -> Markup:
@@ -79,8 +79,14 @@ def histogram(title: str, series: Mapping[str, Sequence[int]], x_label: str) -> 
         f"{name}: {number(len(values))} rows, median {number(sorted(values)[len(values) // 2])}"
         for name, values in filled.items()
     )
-    grid = _axes(axes, labels, {y: share(y, 1) if y else "0" for y in up}, x_label, "share of rows")
+    grid = _axes(axes, labels, {y: f"{100 * y:g}{THIN}%" for y in up}, x_label, "share of rows")
     return _figure(title, f"Histogram. {told}", grid + marks)
+
+
+def _labels(values: Sequence[float]) -> dict[float, str]:
+    """All with as many decimals as the one that needs most."""
+    digits = max(len(f"{value:g}".partition(".")[2]) for value in values)
+    return {value: number(value, digits) for value in values}
 
 
 def _binned(values: Iterable[int], top: float) -> list[float]:

@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from reinstruct.commit import Count, Part
+from reinstruct.commit import Count
 from reinstruct.planfile import Plan, StepSpec
 from reinstruct.records import Rejected
-from reinstruct.report_rows import Run, kind_of, rejected_examples
+from reinstruct.report_rows import Run, rejected_examples
 from reinstruct.report_text import Clip, clip
 
 
@@ -107,18 +107,11 @@ def _documents(counts: list[Count], rows: int) -> int:
 
 
 def _rows(run: Run, spec: StepSpec, examples: int) -> list[StageRow]:
-    if kind_of(spec) == "Concat":
-        rows = _total([part for parts in run.datasets(spec.id) for part in parts])
-        return [StageRow(spec.id, "joined", rows, rows, rows)] if rows else []
     result = run.results.get(spec.id)
     if result is None:
         return []
     found = rejected_examples(run.store, result, examples) if examples else {}
     return [_row(spec.id, count, found) for count in result.counts]
-
-
-def _total(parts: list[Part]) -> int:
-    return sum(part.rows for part in parts)
 
 
 def _row(step: str, count: Count, found: dict[tuple[str, str], list[Rejected]]) -> StageRow:

@@ -1,14 +1,14 @@
 """What the store holds of a run: results, counts over columns, samples, lengths and examples of rejected rows.
 
 The one rule: a look costs the same for millions of rows as for thousands. Whole datasets are read only in single
-columns of few distinct values; texts only from row groups spread evenly over the parts.
+columns of short values; texts only from row groups spread evenly over the parts.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,13 +59,14 @@ class Run:
         """Those of the dataset the recipe promises."""
         return self.datasets(self.plan.data)
 
-    def count(self, column: str) -> Counter[str]:
-        """How many rows of the promised dataset have each value of a column; every row is counted."""
+    def count(self, column: str, group: Callable[[str], str] = str) -> Counter[str]:
+        """How many rows of the promised dataset have each value of a column, or group of values; all are counted."""
         found: Counter[str] = Counter()
         for parts in self.data:
             for part in parts:
                 with _opened(self.store, part.name) as parquet:
-                    found.update(_value_counts(parquet.read(columns=[column]).column(column)))
+                    for value, rows in _value_counts(parquet.read(columns=[column]).column(column)):
+                        found[group(value)] += rows
         return found
 
     def lengths(self) -> dict[str, dict[str, list[int]]]:
@@ -198,9 +199,9 @@ def _evenly(items: list[T], wanted: int) -> list[T]:
     return [items[number * len(items) // count] for number in range(count)]
 
 
-def _value_counts(column: Any) -> dict[str, int]:
+def _value_counts(column: Any) -> list[tuple[str, int]]:
     entries: list[dict[str, Any]] = cast(Any, pc.value_counts(column)).to_pylist()
-    return {entry["values"]: entry["counts"] for entry in entries}
+    return [(entry["values"], entry["counts"]) for entry in entries]
 
 
 def _values(table: pa.Table, column: str) -> list[Any]:

@@ -51,12 +51,23 @@ def duration(seconds: float) -> str:
 
 
 def clip(text: str, head: int = 480, most: int = 6000) -> Clip:
-    """Cut after `head` characters, at a white space where one is near, and leave out what is beyond `most`."""
-    if len(text) <= head * 1.2:
+    """Cut after `head` characters or a dozen lines, at a white space if one is near; leave out all beyond `most`."""
+    twelfth = _end_of_line(text, 12)
+    if len(text) <= min(head * 1.2, twelfth):
         return Clip(text)
-    space = max(text.rfind(" ", head // 2, head), text.rfind("\n", head // 2, head))
-    cut = space if space > 0 else head
+    limit = min(head, twelfth)
+    space = max(text.rfind(" ", limit // 2, limit), text.rfind("\n", limit // 2, limit))
+    cut = space if space > 0 and limit < twelfth else limit
     return Clip(text[:cut], text[cut:most], max(0, len(text) - most))
+
+
+def _end_of_line(text: str, line: int) -> int:
+    end = -1
+    for _ in range(line):
+        end = text.find("\n", end + 1)
+        if end < 0:
+            return len(text)
+    return end
 
 
 def safe_link(url: str) -> str:
@@ -76,8 +87,8 @@ def measured(metrics: Mapping[Any, Any], name: object) -> float | None:
     return float(value)
 
 
-def loss_sentence(losses: Mapping[str, float], tokens: Mapping[str, float | None]) -> str:
-    """Which model has the lowest loss (nats per token), and by how much."""
+def loss_sentence(losses: Mapping[str, float], tokens: Mapping[str, float | None], missing: int = 0) -> str:
+    """Which model has the lowest loss (nats per token), and by how much; `missing` models have none yet."""
     if not losses:
         return ""
     ranked = sorted(losses, key=lambda label: losses[label])
@@ -86,11 +97,13 @@ def loss_sentence(losses: Mapping[str, float], tokens: Mapping[str, float | None
         return f"Only {best} was measured: {low}."
     level = [label for label in ranked if losses[label] == losses[best]]
     if len(level) > 1:
-        sentence = f"{', '.join(level[:-1])} and {level[-1]} have the same lowest loss: {low}."
+        sentence = f"The lowest loss is the same for {', '.join(level[:-1])} and {level[-1]}: {low}."
     else:
         gap = losses[ranked[1]] - losses[best]
         below = f"{gap:.3f}" if gap >= 0.0005 else "less than 0.001"
-        sentence = f"{best} has the lowest loss: {low}, {below} below {ranked[1]}."
+        sentence = f"The lowest loss is that of {best}: {low}, {below} below {ranked[1]}."
     if len({tokens.get(label) for label in losses}) > 1:
         sentence += " The models were measured on different numbers of tokens, so the values compare only roughly."
+    if missing:
+        sentence += f" Not measured yet: {missing} more."
     return sentence

@@ -91,10 +91,9 @@ def _pairs(recipe: recipes.Recipe, flags: Sequence[str]) -> Iterator[tuple[str, 
         name, has_value, value = flag[2:].partition("=")
         name = name.replace("-", "_")
         if name.split(".")[0].removesuffix(COLUMNS) not in known:
-            raise RecipeError(
-                f"{recipe.name} has no setting --{name.replace('_', '-')}{suggestion(name, known)}; "
-                f"`reinstruct recipes {recipe.name}` lists them"
-            )
+            near = suggestion(f"--{name}", [f"--{each}" for each in known]).replace("_", "-")
+            shown = f"--{name.replace('_', '-')}"
+            raise RecipeError(f"{recipe.name} takes no {shown}{near}; `reinstruct recipes {recipe.name}` lists all")
         if not has_value:
             if left and not left[0].startswith("--"):
                 value = left.pop(0)

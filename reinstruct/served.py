@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from reinstruct.errors import LLMError, LLMRefused, LLMUnavailable, RecipeError
-from reinstruct.llm import Reply, Request, Sampling
+from reinstruct.llm import Batch, Reply, Request, Sampling
 from reinstruct.served_fleet import Fleet, Server
 from reinstruct.served_http import Endpoint, TryAgain, base_url
 
@@ -52,7 +52,7 @@ class Served:
         if self.max_in_flight < 1:
             raise RecipeError(f"max_in_flight must be at least 1, not {self.max_in_flight}")
 
-    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[tuple[Request, Reply]]:
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Batch]:
         """Each request with its reply, as replies arrive.
 
         LLMUnavailable after the last retry of any request, LLMRefused on a 4xx; then the rest is not asked.
@@ -139,7 +139,7 @@ class _Talk:
         self._thread = threading.Thread(target=self._run, name="model-client", daemon=True)
         self._thread.start()
 
-    def answers(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Reply]]:
+    def answers(self, requests: Iterable[Request]) -> Iterator[Batch]:
         source = iter(requests)
         # As many again wait in line, so that servers stay busy while the caller works on a reply.
         limit = 2 * self.settings.max_in_flight * len(self.settings.urls)
@@ -150,13 +150,25 @@ class _Talk:
                 outstanding += more
             if not outstanding:
                 return
-            for _ in range(max(1, self.replies.qsize())):
-                answer = self.replies.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
+            batch, failure = self._arrived()
+            if batch:
+                yield batch
+            if failure is not None:
+                raise failure
+            outstanding -= len(batch)
+            for _ in batch:
                 more = more and self._take(source)
-                outstanding += more - 1
+                outstanding += more
+
+    def _arrived(self) -> tuple[list[tuple[Request, Reply]], BaseException | None]:
+        """Waits for a reply, and takes all that are there, up to a failure."""
+        batch: list[tuple[Request, Reply]] = []
+        for _ in range(max(1, self.replies.qsize())):
+            answer = self.replies.get()
+            if isinstance(answer, BaseException):
+                return batch, answer
+            batch.append(answer)
+        return batch, None
 
     def close(self) -> None:
         """Drop what is in flight and end the thread."""

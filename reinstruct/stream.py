@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, cast
 
 import msgspec
@@ -143,35 +144,29 @@ def _in_order(
     waiting: dict[int, Any] = {}
     ready: dict[int, Reply] = {}
     keys: dict[int, str] = {}
-    positions: dict[int, int] = {}
 
     def missing() -> Iterator[Request]:
         for position, record in enumerate(record for chunk in chunks for record in chunk.records):
-            request = Request(record.id, stage.prompt(record), record_seed(stage.sampling.seed, name, record.id))
+            seed = record_seed(stage.sampling.seed, name, record.id)
+            request = Request(record.id, stage.prompt(record), seed, position)
             key = request_key(stage.model.id, request, stage.sampling)
             waiting[position] = record
             kept = log.find(key)
             if kept is not None:
                 ready[position] = kept
                 continue
-            keys[position], positions[id(request)] = key, position
-            open_requests[id(request)] = request
+            keys[position] = key
             yield request
 
-    open_requests: dict[int, Request] = {}  # keeps a request alive, so that its id() stays its own
     next_out = 0
-    for request, reply in llm.complete(missing(), stage.sampling):
-        position = positions.pop(id(request))
-        open_requests.pop(id(request))
-        log.append(keys.pop(position), reply)
-        ready[position] = reply
-        tally.asked(reply)
+    for batch in chain(llm.complete(missing(), stage.sampling), [()]):
+        log.append([(keys.pop(request.position), reply) for request, reply in batch])
+        for request, reply in batch:
+            ready[request.position] = reply
+            tally.asked(reply)
         while next_out in ready:
             yield waiting.pop(next_out), _counted(ready.pop(next_out), tally)
             next_out += 1
-    while next_out in ready:
-        yield waiting.pop(next_out), _counted(ready.pop(next_out), tally)
-        next_out += 1
     if waiting:
         raise ShardError(f"{name}: the model left {len(waiting)} records without a reply")
 

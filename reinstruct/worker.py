@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from reinstruct.commit import Count, Done, Slice, commit, layout_of
@@ -61,7 +62,9 @@ class Attempt:
     def done(self, **found: Any) -> Done:
         owner = f"{socket.gethostname()}:{os.getpid()}"
         seconds = round(time.monotonic() - self.started, 3)
-        return Done(step=self.step.id, shard=self.shard, attempt=self.id, owner=owner, seconds=seconds, **found)
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        named = {"step": self.step.id, "shard": self.shard, "attempt": self.id, "owner": owner}
+        return Done(**named, seconds=seconds, finished=finished, **found)
 
 
 def run_shard(store: Store, step: Step, shard: int, open_llm: OpenLLM, progress: Progress | None = None) -> Done | None:

@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+from reinstruct.llm import Batch, Reply, Request
 
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "examples" / "seed.jsonl"
@@ -28,3 +31,9 @@ def corpus_file(tmp_path: Path) -> Path:
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def flat(batches: Iterable[Batch]) -> Iterator[tuple[Request, Reply]]:
+    """Replies one by one."""
+    for batch in batches:
+        yield from batch

@@ -12,8 +12,6 @@ pytest.importorskip("kfp", reason="pipelines are compiled with kfp: pip install 
 
 import polars as pl
 import yaml
-from fake_server import Call, FakeServer
-from kfp_processes import KFP_TASK, run_pipeline
 
 from pipelines.from_plan import Images, compile_plan
 from reinstruct import recipes
@@ -25,8 +23,11 @@ from reinstruct.planfile import save, steps_of
 from reinstruct.planning import Ask, plan_run
 from reinstruct.records import Document
 from reinstruct.store import open_store
+from tests.fake_server import Call, FakeServer
+from tests.kfp_processes import KFP_TASK, run_pipeline
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.filterwarnings(r"ignore:.*(current local runner|non-Python base image)")
 STORE = "gs://bucket/runs"
 
 
@@ -36,57 +37,75 @@ def inputs_of(recipe, folder):
     has_corpus = any(wanted.record_type is Document for wanted in needed)
     uris = {}
     for wanted in needed:
+        file = folder / f"{wanted.name}.jsonl"
         if wanted.record_type is None:
             uris[wanted.name] = "scratch:tiny" if has_corpus else "org/name"
         else:
-            row = (
-                {"text": "Stir the soup."} if wanted.record_type is Document else {"instruction": "Add", "output": "4"}
-            )
-            (folder / f"{wanted.name}.jsonl").write_text(json.dumps(row) + "\n")
-            uris[wanted.name] = str(folder / f"{wanted.name}.jsonl")
+            row = {"text": "Stir."} if wanted.record_type is Document else {"instruction": "Add.", "output": "4"}
+            file.write_text(json.dumps(row) + "\n")
+            uris[wanted.name] = str(file)
     return uris
 
 
-def planned(folder, name="reinstruct"):
-    return plan_run(Ask(name, inputs_of(recipes.find(name), folder)))
-
-
 def compiled(plan, path, **settings):
-    """The compiled file, and its tasks: step id ("" for the last) -> (task, its container)."""
+    """The compiled pipeline."""
     compile_plan(plan, store=STORE, path=path, **settings)
-    (spec,) = yaml.safe_load_all(path.read_text())
-    tasks = {}
+    (spec,) = yaml.load_all(path.read_text(), yaml.CSafeLoader)
+    return spec
+
+
+def constant(task, name):
+    return task["inputs"]["parameters"].get(name, {}).get("runtimeValue", {}).get("constant", "")
+
+
+def tasks_of(spec):
+    """Step id ("" for the last) -> (task, its container)."""
+    found = {}
     for task in spec["root"]["dag"]["tasks"].values():
         label = spec["components"][task["componentRef"]["name"]]["executorLabel"]
-        container = spec["deploymentSpec"]["executors"][label]["container"]
-        tasks[parameter(task, "step")] = (task, container)
-    assert len(tasks) == len(spec["root"]["dag"]["tasks"])
-    return spec, tasks
-
-
-def parameter(task, name):
-    given = task["inputs"]["parameters"].get(name, {})
-    return given.get("runtimeValue", {}).get("constant", "")
+        found[constant(task, "step")] = (task, spec["deploymentSpec"]["executors"][label]["container"])
+    assert len(found) == len(spec["root"]["dag"]["tasks"])
+    return found
 
 
 def edges(spec):
     """Step id ("" for the last) -> the ids of the steps its task waits for."""
     tasks = spec["root"]["dag"]["tasks"]
-    step_of = {name: parameter(task, "step") for name, task in tasks.items()}
-    return {
-        step_of[name]: {step_of[before] for before in task.get("dependentTasks", [])} for name, task in tasks.items()
-    }
+    ids = {name: constant(task, "step") for name, task in tasks.items()}
+    return {ids[name]: {ids[needed] for needed in task.get("dependentTasks", [])} for name, task in tasks.items()}
 
 
 def everything_before(graph, node):
-    return {b for direct in graph[node] for b in (direct, *everything_before(graph, direct))}
+    return {found for direct in graph[node] for found in (direct, *everything_before(graph, direct))}
 
 
-@pytest.mark.parametrize("name", recipes.names())
-def test_each_step_has_its_task(name, tmp_path):
-    plan = planned(tmp_path, name)
-    _, tasks = compiled(plan, tmp_path / "p.yaml")
+def name_of(step_id):
+    return step_id.rpartition("-")[0]
+
+
+@pytest.fixture(scope="module", params=recipes.names())
+def any_recipe(request, tmp_path_factory):
+    """A recipe's plan and what it compiles to."""
+    folder = tmp_path_factory.mktemp(request.param)
+    plan = plan_run(Ask(request.param, inputs_of(recipes.find(request.param), folder)))
+    return plan, compiled(plan, folder / "p.yaml")
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    return plan_run(Ask("reinstruct", inputs_of(recipes.find("reinstruct"), tmp_path_factory.mktemp("reinstruct"))))
+
+
+@pytest.fixture(scope="module")
+def short_plan(plan):
+    """The plan's first step alone."""
+    return msgspec.structs.replace(plan, steps=plan.steps[:1])
+
+
+def test_each_step_has_its_task(any_recipe):
+    plan, spec = any_recipe
     steps = {id: step for id, step in steps_of(plan).items() if not isinstance(step.action, Concat)}
+    tasks = tasks_of(spec)
     assert tasks.keys() == steps.keys() | {""}
     for id, (task, container) in tasks.items():
         verb = verb_of(steps[id]) if id else "publish"
@@ -98,20 +117,26 @@ def test_each_step_has_its_task(name, tmp_path):
             assert task["inputs"]["parameters"][given] == {"componentInputParameter": given}
 
 
-@pytest.mark.parametrize("name", recipes.names())
-def test_tasks_wait_for_what_the_plan_says(name, tmp_path):
-    plan = planned(tmp_path, name)
-    spec, _ = compiled(plan, tmp_path / "p.yaml")
-    steps, made = steps_of(plan), edges(spec)
-    needs = {id: {needed.id for needed in step.needs} for id, step in steps.items()}
+def test_each_task_makes_one_artifact(any_recipe):
+    _, spec = any_recipe
+    for task, container in tasks_of(spec).values():
+        (made,) = spec["components"][task["componentRef"]["name"]]["outputDefinitions"]["artifacts"].items()
+        kind = "system.Model" if container["args"][0] == "train" else "system.Dataset"
+        assert (made[0], made[1]["artifactType"]["schemaTitle"]) == ("made", kind)
+
+
+def test_tasks_wait_for_what_the_plan_says(any_recipe):
+    plan, spec = any_recipe
+    made = edges(spec)
+    needs = {id: {needed.id for needed in step.needs} for id, step in steps_of(plan).items()}
     for id in made.keys() - {""}:
         assert everything_before(made, id) == everything_before(needs, id) & made.keys()
     assert everything_before(made, "") == made.keys() - {""}
 
 
-def test_a_concatenation_has_no_task_and_its_inputs_are_waited_for(tmp_path):
-    spec, _ = compiled(planned(tmp_path), tmp_path / "p.yaml")
-    before = {id.rpartition("-")[0]: {b.rpartition("-")[0] for b in found} for id, found in edges(spec).items() if id}
+def test_a_concatenation_has_no_task_and_its_inputs_are_waited_for(plan, tmp_path):
+    made = edges(compiled(plan, tmp_path / "p.yaml"))
+    before = {name_of(id): {name_of(needed) for needed in found} for id, found in made.items()}
     assert before["corpus"] == set()
     assert before["guess"] == {"deduplicate", "backward"}
     assert before["final"] == {"tag-seed", "tag-synthetic", "base"}
@@ -119,61 +144,55 @@ def test_a_concatenation_has_no_task_and_its_inputs_are_waited_for(tmp_path):
     assert "concat" not in before
 
 
-def test_two_compiles_are_equal(tmp_path):
-    plan = planned(tmp_path)
-    compile_plan(plan, store=STORE, path=tmp_path / "a.yaml")
-    compile_plan(plan, store=STORE, path=tmp_path / "new folder" / "b.yaml")
-    assert (tmp_path / "a.yaml").read_bytes() == (tmp_path / "new folder" / "b.yaml").read_bytes()
+def test_two_compiles_are_equal(plan, tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "new folder" / "b.yaml"
+    compile_plan(plan, store=STORE, path=first)
+    compile_plan(plan, store=STORE, path=second)
+    assert first.read_bytes() == second.read_bytes()
 
 
-def test_store_and_plan_are_parameters_with_defaults(tmp_path):
-    plan = planned(tmp_path)
-    spec, _ = compiled(plan, tmp_path / "p.yaml")
-    parameters = spec["root"]["inputDefinitions"]["parameters"]
-    saved_as = save(open_store(str(tmp_path / "store")), plan)
+def test_store_and_plan_are_parameters_with_defaults(short_plan, tmp_path):
+    parameters = compiled(short_plan, tmp_path / "p.yaml")["root"]["inputDefinitions"]["parameters"]
+    saved_as = save(open_store(str(tmp_path / "store")), short_plan)
     assert {name: found["defaultValue"] for name, found in parameters.items()} == {"store": STORE, "plan": saved_as}
 
 
 @pytest.mark.parametrize("recipe", ["reinstruct", "Self_Instruct", "_" + "long_name" * 12])
-def test_pipeline_names_suit_dns(recipe, tmp_path):
-    plan = msgspec.structs.replace(planned(tmp_path), recipe=recipe)
-    name = compiled(plan, tmp_path / "p.yaml")[0]["pipelineInfo"]["name"]
+def test_pipeline_names_suit_dns(recipe, short_plan, tmp_path):
+    plan = msgspec.structs.replace(short_plan, recipe=recipe)
+    name = compiled(plan, tmp_path / "p.yaml")["pipelineInfo"]["name"]
     assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name)
     assert name.endswith(plan.id[-12:])
 
 
-def test_torch_is_only_where_it_is_needed(tmp_path):
-    plan, images = planned(tmp_path), Images(worker="w:1", trainer="t:1")
-    verbs = {"": "publish", **{id: verb_of(s) for id, s in steps_of(plan).items() if not isinstance(s.action, Concat)}}
-
-    def trainers(**settings):
-        tasks = compiled(plan, tmp_path / "p.yaml", images=images, **settings)[1]
+def test_torch_is_only_where_it_is_needed(plan, tmp_path):
+    def trainers(**servers):
+        images = Images(worker="w:1", trainer="t:1")
+        tasks = tasks_of(compiled(plan, tmp_path / "p.yaml", images=images, servers=servers))
         assert {container["image"] for _, container in tasks.values()} == {"w:1", "t:1"}
-        return {id for id, (_, container) in tasks.items() if container["image"] == "t:1"}
+        return {name_of(id) for id, (_, container) in tasks.items() if container["image"] == "t:1"}
 
-    by_torch = {id for id, verb in verbs.items() if verb in ("train", "measure")}
-    asking = {id for id, verb in verbs.items() if verb == "ask"}
-    assert trainers() == by_torch | asking
-    assert trainers(servers={"": ("http://vllm:8000",)}) == by_torch
-    backward_served = trainers(servers={"backward": ("http://vllm:8000",)}) - by_torch
-    assert {id.rpartition("-")[0] for id in backward_served} == {"rewrite"}
+    trained = {"base", "backward", "rewriter", "final", "seed-only"}
+    by_torch = trained | {"loss-base", "loss-seed-only", "loss-final"}
+    assert trainers() == by_torch | {"guess", "rewrite"}
+    assert trainers(backward=("http://vllm:8000",)) == by_torch | {"rewrite"}
+    assert trainers(**{"": ("http://vllm:8000",)}) == by_torch
 
 
-def test_tasks_are_told_their_servers(tmp_path):
+def test_tasks_are_told_their_servers(short_plan, tmp_path):
     servers = {"rewriter": ("http://b:1", "http://c:1"), "backward": ("http://a:1",)}
-    _, tasks = compiled(planned(tmp_path), tmp_path / "p.yaml", servers=servers)
-    told = {parameter(task, "servers") for id, (task, _) in tasks.items() if id}
+    tasks = tasks_of(compiled(short_plan, tmp_path / "p.yaml", servers=servers))
+    told = {constant(task, "servers") for id, (task, _) in tasks.items() if id}
     assert told == {'{"backward":["http://a:1"],"rewriter":["http://b:1","http://c:1"]}'}
 
 
-def test_refuses_what_it_cannot_compile(tmp_path):
-    plan = planned(tmp_path)
+def test_refuses_what_it_cannot_compile(short_plan, tmp_path):
     with pytest.raises(RecipeError, match=r"p\.json: accepted: .*\.yaml"):
-        compile_plan(plan, store=STORE, path=tmp_path / "p.json")
-    plan.steps[0].id = "corpus-0123456789ab"
+        compile_plan(short_plan, store=STORE, path=tmp_path / "p.json")
+    step = msgspec.structs.replace(short_plan.steps[0], id="corpus-0123456789ab")
     with pytest.raises(RecipeError, match="planned by another version"):
-        compile_plan(plan, store=STORE, path=tmp_path / "p.yaml")
-    assert not (tmp_path / "p.yaml").exists()
+        compile_plan(msgspec.structs.replace(short_plan, steps=[step]), store=STORE, path=tmp_path / "p.yaml")
+    assert list(tmp_path.iterdir()) == []
 
 
 def imports_of(path):
@@ -192,53 +211,82 @@ def test_kfp_stays_at_the_edge():
     assert not [path for path in (ROOT / "components").glob("*.py") if len(path.read_text().splitlines()) >= 60]
 
 
-def test_stock_kfp_still_refuses_container_components(tmp_path):
-    plan = planned(tmp_path)
-    compile_plan(plan, store=str(tmp_path), path=tmp_path / "p.yaml")
+def test_stock_kfp_still_refuses_container_components(short_plan, tmp_path):
+    compile_plan(short_plan, store=str(tmp_path), path=tmp_path / "p.yaml")
     with pytest.raises(RuntimeError, match="only supports running Lightweight Python Components"):
         run_pipeline(tmp_path / "p.yaml", tmp_path / "outputs", KFP_TASK)
 
 
+REPLY = "Logging keeps a record of what a program did."
+
+
 class Author(FakeServer):
-    """Answers every prompt with one line."""
+    """Has one answer to every prompt."""
 
     def answer(self, call: Call) -> dict:
-        text = "Logging keeps a record of what a program did."
-        return {"choices": [{"index": 0, "finish_reason": "stop", "text": text}], "usage": {}}
+        return {"choices": [{"index": 0, "finish_reason": "stop", "text": REPLY}], "usage": {}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the slow tests keep one store: what they have in common is trained once."""
+    return tmp_path_factory.mktemp("runs")
 
 
 def small_plan(folder, **settings):
     """REInstruct on the docstrings of one standard module and a few seed pairs."""
     seed = folder / "seed.jsonl"
-    seed.write_text("".join((ROOT / "examples" / "seed.jsonl").read_text().splitlines(keepends=True)[:24]))
-    sft = {"epochs": 1.0, "learning_rate": 1e-4, "max_tokens": 256}
-    settings = {"rules": "loose", "writing.max_tokens": 8, "rewriting.max_tokens": 8, "sft": sft, **settings}
+    pairs = (ROOT / "examples" / "seed.jsonl").read_text().splitlines(keepends=True)
+    seed.write_text("".join([pair for pair in pairs if len(pair) < 700][:30]))
+    settings = {"rules": "loose", "sft.epochs": 1.0, "sft.max_tokens": 512, **settings}
     inputs = {"corpus": "pydoc:logging", "seed": str(seed), "base": "scratch:tiny"}
     return plan_run(Ask("reinstruct", inputs, settings, held_out=0.2))
 
 
-def run_in(folder, plan, servers):
-    """Save, compile and run; the store the pipeline was pointed at by its parameter."""
+def run_in(folder, plan, **servers):
+    """Save, compile and run; the store, to which a parameter of the pipeline led."""
     store = open_store(str(folder / "store"))
     save(store, plan)
-    compile_plan(plan, store=STORE, path=folder / "p.yaml", servers=servers)
+    compile_plan(plan, store="/nowhere", path=folder / "p.yaml", servers=servers)
     run_pipeline(folder / "p.yaml", folder / "outputs", store=store.root)
     return store
 
 
-def published(store):
-    return pl.read_parquet(store.path("dataset"))
+def steps_state(store):
+    """Name and time of change of everything the steps made."""
+    return {name: store.path(name).stat().st_mtime_ns for name in store.names("steps")}
+
+
+def origins(store):
+    """Rows of the published dataset by origin."""
+    counts = pl.read_parquet(store.path("dataset")).group_by("origin").len().iter_rows()
+    return {"seed": 0, "synthetic": 0, **dict(counts)}
 
 
 @pytest.mark.slow
-def test_the_pipeline_runs_and_never_does_a_step_twice(tmp_path):
+def test_pipeline_with_servers_runs_and_does_no_step_twice(folder):
+    plan = small_plan(folder)
     with Author() as server:
-        store = run_in(tmp_path, small_plan(tmp_path), {"": (server.url,)})
-        asked = len(server.calls)
-    plan = small_plan(tmp_path)
-    pairs = published(store)
-    by_origin = dict(pairs.group_by("origin").len().iter_rows())
-    assert by_origin["seed"] == result_of(store, plan.steps[0].id).rows
-    assert by_origin["synthetic"] >= 20
-    assert set(pairs.filter(pl.col("origin") == "synthetic")["output"]) == {"x"}
-    assert asked
+        store = run_in(folder, plan, **{"": (server.url,)})
+        asked, before = len(server.calls), steps_state(store)
+        run_in(folder, plan, **{"": (server.url,)})
+        assert (len(server.calls), steps_state(store)) == (asked, before)
+    texts = result_of(store, step_named(plan, "deduplicate")).rows
+    assert texts >= 20
+    assert asked == 2 * texts
+    assert origins(store) == {"seed": result_of(store, step_named(plan, "seed-train")).rows, "synthetic": texts}
+    assert REPLY in pl.read_parquet(store.path("dataset"))["instruction"]
+
+
+@pytest.mark.slow
+def test_pipeline_without_servers_asks_the_models_it_trained(folder):
+    plan = small_plan(folder, **{"writing.max_tokens": 16, "rewriting.max_tokens": 16})
+    store = run_in(folder, plan)
+    guesses = result_of(store, step_named(plan, "guess"))
+    assert sum(done.completion_tokens for done in guesses.shards) > 0
+    synthetic = result_of(store, step_named(plan, "sample")).rows
+    assert origins(store) == {"seed": result_of(store, step_named(plan, "seed-train")).rows, "synthetic": synthetic}
+
+
+def step_named(plan, name):
+    return next(step.id for step in plan.steps if step.name == name)

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from reinstruct.card import FIELDS, cell, dataset_card, hub_licence
+from reinstruct.card import FIELDS, cell, collection, dataset_card, hub_licence
 from reinstruct.commit import Count, Done, Layout, Part, Slice, close, commit
 from reinstruct.corpus.source import Source, SourceFile
 from reinstruct.errors import StoreError
@@ -27,7 +27,8 @@ from reinstruct.store import LocalStore
 from reinstruct.tables import PartWriter
 
 NASTY = (
-    """</summary></div><script>alert("x")</script><img src=x onerror='alert(1)'> "quotes" & 'more' 🦊 مرحبا بالعالم"""
+    """</summary></div><script>alert("x")</script><img src=x onerror='alert(1)'> "quotes" & 'more' """
+    "🦊 مرحبا بالعالم"
 )
 THIN = "\u202f"
 
@@ -149,9 +150,17 @@ class Graph:
         return Plan(**{**fields, **changes})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def graph():
     return Graph()
+
+
+@pytest.fixture(scope="module")
+def finished(graph, tmp_path_factory):
+    """A store where every step is done; no test writes to it."""
+    store = LocalStore(tmp_path_factory.mktemp("finished"))
+    fill(store, graph)
+    return store
 
 
 @pytest.fixture
@@ -210,13 +219,11 @@ def page_of(store, plan, tmp_path):
     return Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
 
 
-def test_counts_of_the_funnel_follow_the_path_from_corpus_to_data(store, graph):
-    fill(store, graph)
-    funnel = report_of(store, graph.plan()).funnel
+def test_counts_of_the_funnel_follow_the_path_from_corpus_to_data(finished, graph):
+    funnel = report_of(finished, graph.plan()).funnel
     assert [(row.stage, row.read, row.kept) for row in funnel.main] == [
         ("KeepLong", 50, 42),
         ("WriteInstruction", 42, 40),
-        ("joined", 45, 45),
     ]
     assert [(reason.name, reason.rows) for reason in funnel.main[0].reasons] == [("code", 6), ("too_short", 2)]
     assert (funnel.documents, funnel.synthetic, funnel.seed, funnel.pairs) == (50, 40, 5, 45)
@@ -228,9 +235,8 @@ def test_main_path_without_a_corpus_is_everything_before_the_data(graph):
     assert main_path(graph.plan(corpus="")) == main_path(graph.plan()) | {graph.seed.id}
 
 
-def test_page_is_one_file_that_asks_for_nothing(store, graph, tmp_path):
-    fill(store, graph)
-    page = page_of(store, graph.plan(), tmp_path)
+def test_page_is_one_file_that_asks_for_nothing(finished, graph, tmp_path):
+    page = page_of(finished, graph.plan(), tmp_path)
     tags = {name for name, _ in page.tags}
     assert not tags & {"script", "iframe", "img", "object", "form", "base"}
     assert [attrs["href"] for attrs in page.all("link")] == ["data:,"]
@@ -257,9 +263,8 @@ def test_hostile_text_stays_text_and_only_web_links_are_links(store, graph, tmp_
     assert all(attrs.get("dir") == "auto" for attrs in page.all("div", "text") + page.all("details", "text"))
 
 
-def test_rejected_examples_are_a_few_of_each_reason(store, graph):
-    fill(store, graph)
-    reasons = {reason.name: reason for reason in report_of(store, graph.plan()).funnel.main[0].reasons}
+def test_rejected_examples_are_a_few_of_each_reason(finished, graph):
+    reasons = {reason.name: reason for reason in report_of(finished, graph.plan()).funnel.main[0].reasons}
     assert len(reasons["code"].examples) == 3
     first, second = reasons["too_short"].examples
     assert (first.id, first.texts) == ("d1", (("text", clip("tiny")),))
@@ -284,15 +289,14 @@ def test_looking_for_rejected_examples_stops_after_some_row_groups(store, graph)
     assert [row.id for row in far["KeepLong", "rare"]] == ["b"]
 
 
-def test_samples_are_synthetic_the_same_every_time_and_thirty_at_most(store, graph, tmp_path):
-    fill(store, graph)
-    run = open_run(store, graph.plan())
+def test_samples_are_synthetic_the_same_every_time_and_thirty_at_most(finished, graph, tmp_path):
+    run = open_run(finished, graph.plan())
     drawn = run.sample(30)
     assert len({found.id for found in drawn}) == 30
     assert {found.origin for found in drawn} == {"synthetic"}
     assert [found.id for found in drawn] != sorted(found.id for found in drawn)
     assert run.sample(10) == drawn[:10]
-    assert len(page_of(store, graph.plan(), tmp_path).all("article", "sample")) == 30
+    assert len(page_of(finished, graph.plan(), tmp_path).all("article", "sample")) == 30
 
 
 def test_rows_of_large_datasets_are_looked_at_in_part_from_all_over(store, graph):
@@ -316,9 +320,8 @@ def test_lengths_count_characters_not_bytes(store, graph):
     assert lengths["seed"]["document"] == []
 
 
-def test_figures_say_in_words_what_they_show(store, graph, tmp_path):
-    fill(store, graph)
-    page = page_of(store, graph.plan(), tmp_path)
+def test_figures_say_in_words_what_they_show(finished, graph, tmp_path):
+    page = page_of(finished, graph.plan(), tmp_path)
     figures = page.all("svg")
     assert len(figures) == 3 + 2
     assert all(attrs["role"] == "img" for attrs in figures)
@@ -327,17 +330,17 @@ def test_figures_say_in_words_what_they_show(store, graph, tmp_path):
     assert "loss (nats) over step: from 2.900 at 1 to 2.000 at 10" in page.text
 
 
-def test_anchors_lead_somewhere_except_for_steps_of_other_plans(store, graph, tmp_path):
-    fill(store, graph)
-    page = page_of(store, graph.plan(), tmp_path)
+def test_anchors_lead_to_steps_of_the_plan_and_other_steps_have_none(finished, graph, tmp_path):
+    page = page_of(finished, graph.plan(), tmp_path)
     ids = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
     wanted = {href[1:] for attrs in page.all("a") if (href := attrs["href"] or "").startswith("#")}
     assert wanted - ids == set()
+    assert f"step-{graph.written.id}" in wanted
+    assert "step-write-instruction-0" not in wanted
 
 
-def test_costs_add_up(store, graph):
-    fill(store, graph)
-    report = report_of(store, graph.plan())
+def test_costs_add_up(finished, graph):
+    report = report_of(finished, graph.plan())
     steps = {step.name: step for step in report.steps}
     write = steps["write"]
     assert (write.shards, write.rows, write.seconds) == (2, 40, 10.0)
@@ -397,9 +400,11 @@ def test_lost_rows_are_an_error_with_their_name(store, graph, tmp_path):
 
 def test_the_verdict_on_losses_says_no_more_than_the_numbers():
     same = {"a": 900.0, "b": 900.0}
-    assert loss_sentence({"a": 2.5, "b": 2.0}, same) == "b has the lowest loss: 2.000 nats per token, 0.500 below a."
+    gap = "The lowest loss is that of b: 2.000 nats per token, 0.500 below a."
+    assert loss_sentence({"a": 2.5, "b": 2.0}, same) == gap
+    assert loss_sentence({"a": 2.5, "b": 2.0}, same, missing=1) == f"{gap} Not measured yet: 1 more."
     assert "less than 0.001 below b" in loss_sentence({"a": 2.0, "b": 2.0001}, same)
-    assert loss_sentence({"a": 2.0, "b": 2.0}, same).startswith("a and b have the same lowest loss")
+    assert loss_sentence({"a": 2.0, "b": 2.0}, same) == "The lowest loss is the same for a and b: 2.000 nats per token."
     assert loss_sentence({"a": 2.0}, same) == "Only a was measured: 2.000 nats per token."
     assert loss_sentence({}, {}) == ""
     assert "compare only roughly" in loss_sentence({"a": 2.5, "b": 2.0}, {"a": 900.0, "b": 800.0})
@@ -423,6 +428,7 @@ def test_clips_keep_every_character_up_to_the_limit():
     assert len(cut.head) <= 480
     assert clip("x" * 10_000).left_out == 4000
     assert clip("short").rest == ""
+    assert clip("a\n" * 20).head == "a\n" * 11 + "a"
 
 
 @pytest.mark.parametrize(
@@ -435,6 +441,7 @@ def test_no_link_leads_out_of_the_web(url):
 def test_ticks_cover_the_range_with_round_steps():
     assert ticks(0, 3000) == [0, 1000, 2000, 3000]
     assert ticks(1.92, 3.4) == [1.5, 2.0, 2.5, 3.0, 3.5]
+    assert ticks(0, 87) == [0, 20, 40, 60, 80, 100]
     assert ticks(2, 2) == [2.0, 2.5]
     assert ticks(0, 0)[0] == 0
 
@@ -456,7 +463,7 @@ def test_card_tells_sizes_licences_and_where_the_rows_lie(store, graph):
     assert "| CC0-1.0 | 40 |" in card
     assert r"| evil \| &lt;b&gt;x&lt;/b&gt; row | 1 |" in card
     assert "| KeepLong | 50 | 42 | 8 | code 6, too_short 2 |" in card
-    assert "23 more sources are in the rows." in card
+    assert "and 22 more." in card
     assert "abc123" in card
     assert "<script>" not in card
 
@@ -480,3 +487,8 @@ def test_one_licence_the_hub_knows_is_the_licence_of_the_card():
 def test_cells_are_one_line_of_plain_text():
     assert cell("a|b\n[x](javascript:1) `c` <i>") == r"a\|b \[x\](javascript:1) \`c\` &lt;i&gt;"
     assert len(cell("x" * 500)) == 201
+
+
+def test_sources_are_counted_by_collection():
+    given = ("github.com/a/b@93af:x/y.md#3", "https://example.org/page/1", "guides", "", "gutenberg: 12")
+    assert [collection(source) for source in given] == ["github.com/a/b", "example.org", "guides", "", "gutenberg"]

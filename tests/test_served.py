@@ -12,7 +12,6 @@ from email.utils import formatdate
 from itertools import count
 
 import pytest
-from fake_server import FakeServer, Half, HangUp, Slow, Status, error
 
 from reinstruct.errors import LLMRefused, LLMUnavailable, RecipeError
 from reinstruct.llm import Request, Sampling
@@ -20,6 +19,8 @@ from reinstruct.records import Message
 from reinstruct.served import Served, backoff_s
 from reinstruct.served_fleet import Fleet
 from reinstruct.served_http import base_url, is_loopback, retry_after_s, says_too_long, without_secrets
+from tests.conftest import flat
+from tests.fake_server import FakeServer, Half, HangUp, Slow, Status, error
 
 GREEDY = Sampling(max_tokens=16)
 
@@ -33,7 +34,7 @@ def served(*servers: FakeServer, **settings) -> Served:
 
 
 def texts(llm: Served, asked, sampling=GREEDY) -> dict[str, str]:
-    return {request.key: reply.text for request, reply in llm.complete(asked, sampling)}
+    return {request.key: reply.text for request, reply in flat(llm.complete(asked, sampling))}
 
 
 def answers(n: int) -> dict[str, str]:
@@ -60,7 +61,7 @@ def environment(name: str, value: str):
 def test_every_request_is_answered_once_and_keeps_its_identity():
     asked = requests(100)
     with FakeServer() as server:
-        got = list(served(server, max_in_flight=8).complete(asked, GREEDY))
+        got = list(flat(served(server, max_in_flight=8).complete(asked, GREEDY)))
     assert sorted(id(request) for request, _ in got) == sorted(map(id, asked))
     assert all(reply.text == f"re: {request.prompt}" for request, reply in got)
     assert server.most_in_flight <= 8
@@ -92,7 +93,7 @@ def test_greedy_requests_carry_no_seed_and_no_extension():
 
 def test_a_cut_off_reply_says_so_and_counts_its_tokens():
     with FakeServer(finish="length") as server:
-        ((_, reply),) = served(server).complete(requests(1), GREEDY)
+        ((_, reply),) = flat(served(server).complete(requests(1), GREEDY))
     assert (reply.finish, reply.prompt_tokens, reply.completion_tokens) == ("length", 7, 3)
 
 
@@ -119,7 +120,7 @@ def test_requests_are_read_as_slots_come_free():
             yield Request(str(i), f"p{i}", i)
 
     with FakeServer() as server:
-        replies = served(server, max_in_flight=4).complete(endless(), GREEDY)
+        replies = flat(served(server, max_in_flight=4).complete(endless(), GREEDY))
         for taken in range(1, 200):
             next(replies)
             assert len(read) <= taken + 8
@@ -128,13 +129,13 @@ def test_requests_are_read_as_slots_come_free():
 
 def test_a_slow_reply_holds_back_no_other():
     with FakeServer(lambda call: Slow(0.5) if call.prompt == "p0" else None) as server:
-        order = [request.key for request, _ in served(server, max_in_flight=2).complete(requests(50), GREEDY)]
+        order = [request.key for request, _ in flat(served(server, max_in_flight=2).complete(requests(50), GREEDY))]
     assert order[-1] == "0"
 
 
 def test_closing_early_cancels_and_ends_the_thread():
     with FakeServer(lambda call: Slow(30) if call.prompt != "p0" else None) as server:
-        replies = served(server).complete(requests(200), GREEDY)
+        replies = flat(served(server).complete(requests(200), GREEDY))
         assert next(replies)[0].key == "0"
         assert client_threads()
         began = time.monotonic()
@@ -191,7 +192,8 @@ def test_faults_at_random_lose_and_double_nothing():
     faults = [Status(500), Status(429), HangUp(), Half(), None, None, None, None]
     with FakeServer(lambda call: faults[zlib.crc32(f"{call.prompt}/{call.tries}".encode()) % 8]) as server:
         got = [
-            request.key for request, _ in served(server, retries=30, backoff_s=0.001).complete(requests(300), GREEDY)
+            request.key
+            for request, _ in flat(served(server, retries=30, backoff_s=0.001).complete(requests(300), GREEDY))
         ]
     assert sorted(got) == sorted(answers(300))
 
@@ -239,7 +241,7 @@ def test_replies_that_arrived_before_a_failure_are_delivered():
     got = []
     refuse_one = FakeServer(lambda call: Status(422, "no") if call.prompt == "p9" else None)
     with refuse_one as server, pytest.raises(LLMRefused):
-        got.extend(request.key for request, _ in served(server, max_in_flight=1).complete(requests(20), GREEDY))
+        got.extend(request.key for request, _ in flat(served(server, max_in_flight=1).complete(requests(20), GREEDY)))
     assert got == [str(i) for i in range(9)]
 
 
@@ -262,7 +264,7 @@ TOO_LONG = [
 @pytest.mark.parametrize("words", TOO_LONG)
 def test_a_prompt_that_does_not_fit_is_a_reply(words):
     with FakeServer(lambda call: Status(400, error(words)) if call.prompt == "p1" else None) as server:
-        finishes = {r.key: reply.finish for r, reply in served(server).complete(requests(3), GREEDY)}
+        finishes = {r.key: reply.finish for r, reply in flat(served(server).complete(requests(3), GREEDY))}
     assert finishes == {"0": "stop", "1": "prompt_too_long", "2": "stop"}
 
 

@@ -156,7 +156,7 @@ def test_a_changed_prompt_asks_again(store, documents):
 
 def test_too_many_unreadable_replies_fail_the_shard_and_commit_nothing(store, documents):
     asked = documents.map(ASK)
-    with pytest.raises(ShardError, match="40 of 40 replies were unreadable.*empty_reply 40"):
+    with pytest.raises(ShardError, match=r"40 of 40 replies were unreadable.*empty_reply 40"):
         run(store, asked.step, lambda model: Scripted(lambda prompt: " "))
     assert store.names(f"steps/{asked.step.id}/done") == []
     assert store.names(f"steps/{asked.step.id}/parts") == []
@@ -213,8 +213,8 @@ def test_stages_of_one_map_hand_on_what_they_keep(store, documents):
     run(store, kept.step)
     counts = {count.stage: (count.read, count.kept, count.rejected) for count in result_of(store, kept.step.id).counts}
     assert counts["NoThrees"] == (40, 27, {"three": 13})
-    assert counts["Odd"] == (27, 18, {"odd": 9})
-    assert counts["Odd-2"] == (18, 18, {})
+    assert counts["Odd"] == (27, 15, {"odd": 12})
+    assert counts["Odd-2"] == (15, 15, {})
     assert {row.detail for row in rejected(store, kept.step) if row.reason == "odd"} == {"why not"}
 
 

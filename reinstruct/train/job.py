@@ -20,7 +20,7 @@ from reinstruct.errors import RecipeError, TrainingError
 from reinstruct.train.settings import Pretrain, Sft
 
 AnySettings = Sft | Pretrain
-S = TypeVar("S", Sft, Pretrain)
+S = TypeVar("S", bound=AnySettings, covariant=True)
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "safetensors")
@@ -49,10 +49,7 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     checkpoint_s: float = 60.0
 
 
-AnyJob = Job[Sft] | Job[Pretrain]
-
-
-def read_job(path: str | Path) -> AnyJob:
+def read_job(path: str | Path) -> Job[AnySettings]:
     """The job in a JSON file; RecipeError naming what is missing, unknown or of the wrong type."""
     try:
         fields = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
@@ -63,10 +60,10 @@ def read_job(path: str | Path) -> AnyJob:
     return make_job(fields)
 
 
-def make_job(fields: dict[str, Any]) -> AnyJob:
+def make_job(fields: dict[str, Any]) -> Job[AnySettings]:
     """A job from plain JSON values. RecipeError as for `read_job`."""
     _expect_known("job", fields, Job.__struct_fields__)
-    settings_type = Pretrain if fields.get("kind") == "base" else Sft
+    settings_type: type[AnySettings] = Pretrain if fields.get("kind") == "base" else Sft
     fields = {"settings": {}, **fields}
     if isinstance(fields["settings"], dict):
         _expect_known("settings", fields["settings"], tuple(settings_type.__dataclass_fields__))
@@ -76,7 +73,7 @@ def make_job(fields: dict[str, Any]) -> AnyJob:
         raise RecipeError(f"the job is wrong: {error}") from error
 
 
-def run(job: AnyJob, progress: Progress | None = None) -> dict[str, Any]:
+def run(job: Job[AnySettings], progress: Progress | None = None) -> dict[str, Any]:
     """Do the job and return what `metrics.json` in `out` says.
 
     Interrupted at any moment, the same job run again goes on from its newest complete checkpoint.
@@ -84,16 +81,21 @@ def run(job: AnyJob, progress: Progress | None = None) -> dict[str, Any]:
     """
     check(job)
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    checked: Job[Any] = job
     if job.kind == "base":
-        from reinstruct.train.scratch import train_base as work
-    elif job.kind == "sft":
-        from reinstruct.train.sft import train_sft as work
-    else:
-        from reinstruct.train.loss import measure as work
-    return work(job, progress)
+        from reinstruct.train.scratch import train_base
+
+        return train_base(checked, progress)
+    if job.kind == "sft":
+        from reinstruct.train.sft import train_sft
+
+        return train_sft(checked, progress)
+    from reinstruct.train.loss import measure
+
+    return measure(checked, progress)
 
 
-def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec) -> None:
+def check(job: Job[AnySettings], find: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Everything about a job that can be told without reading its data. `find` looks a library up."""
     from reinstruct.train.model import expect_model
 
@@ -101,16 +103,21 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
     missing_files = [path for path in job.data if not Path(path).is_file()]
     if missing_files or not job.data:
         raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
-    missing = [name for name in LIBRARIES if find(name) is None]
-    if missing:
-        raise TrainingError(f'training needs {", ".join(missing)}: pip install "reinstruct[train]"')
+    expect_libraries(find)
     if job.kind == "base":
         _expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:
         expect_model(job.base)
 
 
-def _check_settings(job: AnyJob) -> None:
+def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """TrainingError naming what training needs and is not installed."""
+    missing = [name for name in LIBRARIES if find(name) is None]
+    if missing:
+        raise TrainingError(f'training needs {", ".join(missing)}: pip install "reinstruct[train]"')
+
+
+def _check_settings(job: Job[AnySettings]) -> None:
     settings = job.settings
     _expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
     if isinstance(settings, Pretrain):

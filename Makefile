@@ -1,0 +1,53 @@
+# make demo   the whole loop on this machine, offline: a corpus becomes pairs, the pairs a model, and a report
+# make test   all tests
+# Both set up what they need in .venv first.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup demo demo-short test unit check format clean
+
+setup: $(VENV)/.dev
+
+demo: $(VENV)/.train
+	$(BIN)/reinstruct run examples/demo.toml
+
+demo-short: $(VENV)/.train
+	$(BIN)/reinstruct run examples/demo.toml --limit 300 --out demo-short
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo demo-short .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "reinstruct needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone, so that no other package chooses its build.
+$(VENV)/.train: pyproject.toml | $(BIN)/python
+	$(PIP) $(TORCH)
+	$(PIP) --editable '.[train]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.train
+	$(PIP) --editable '.[train,pipelines,dev]'
+	touch $@

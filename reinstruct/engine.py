@@ -1,0 +1,312 @@
+"""The in-process engine: answers with a transformers model in this very process, for machines without a model server.
+
+The one rule: a reply depends on its own request alone, not on the company it is batched with. Greedy replies agree up
+to float rounding; sampled ones draw from a generator seeded by the request.
+
+The loop below is ours, because `generate()` takes one seed for a whole batch and carries finished rows to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reinstruct.errors import LLMError, RecipeError
+from reinstruct.llm import Batch, Reply, Request, Sampling
+from reinstruct.prompting import prompt_ids
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_CONTEXT = 2048  # tokens, for the rare model that does not state its own
+TOKENS_PER_CHARACTER = 4  # at most, in byte-level vocabularies: how far back a stop string may begin
+NUCLEUS = 256  # most likely tokens tried first for top_p; sorting a whole vocabulary costs more than a small model
+
+
+@dataclass
+class InProcess:
+    """A transformers causal language model as an `LLM`.
+
+    `model` is a folder or a hub id. Requests are read `window` positions at a time, sorted by length and cut into
+    batches of at most `max_batch` rows and `batch_tokens` tokens, prompts and replies together. `device`: empty picks
+    cuda, mps, cpu.
+    """
+
+    model: str
+    batch_tokens: int = 32_768
+    max_batch: int = 32
+    window: int = 256
+    device: str = ""
+    _loaded: _Loaded | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_tokens", "max_batch", "window"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Batch]:
+        """Replies batch by batch; LLMError if the model cannot be loaded.
+
+        Windows follow the requests' positions and batches are cut from the longest on. So a shard that was killed
+        between two batches is taken up with the very batches that are left, and every reply is the same to the bit.
+        """
+        for _, window in groupby(requests, key=lambda request: request.position // self.window):
+            self._loaded = self._loaded or _load(self.model, self.device)
+            rows, too_long = _rows(self._loaded, window, sampling)
+            if too_long:
+                yield too_long
+            for batch in cut_batches(rows, self.batch_tokens, self.max_batch):
+                yield list(_answer(self._loaded, batch, sampling))
+
+    def check(self) -> None:
+        """LLMError if torch is missing or a folder holds no model; a hub id is only tried when it is first used."""
+        _import_torch()
+        check_folder(self.model)
+
+
+@dataclass
+class _Row:
+    """One request on its way; `room` is how many tokens it may still get."""
+
+    request: Request
+    ids: list[int]
+    room: int
+    new: list[int] = field(default_factory=list[int])
+    finish: str = ""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    model: Any
+    tokenizer: Any
+    context: int  # tokens
+    ends: frozenset[int]  # ids that end a reply
+
+
+def _rows(
+    loaded: _Loaded, window: Iterable[Request], sampling: Sampling
+) -> tuple[list[_Row], list[tuple[Request, Reply]]]:
+    """The window's requests as token ids, and those that leave no room for a reply, with what is said of them."""
+    rows: list[_Row] = []
+    refused: list[tuple[Request, Reply]] = []
+    for request in window:
+        ids = prompt_ids(loaded.tokenizer, request.prompt)
+        room = min(sampling.max_tokens, loaded.context - len(ids))
+        if room < 1 or not ids:
+            refused.append((request, Reply("", "prompt_too_long" if ids else "stop", prompt_tokens=len(ids))))
+        else:
+            rows.append(_Row(request, ids, room))
+    return rows, refused
+
+
+def cut_batches(rows: list[_Row], batch_tokens: int, max_batch: int) -> Iterator[list[_Row]]:
+    """Rows of similar length together, the longest first: if memory is too small, that shows at once."""
+    batch: list[_Row] = []
+    width = 0
+    for row in sorted(rows, key=lambda row: -len(row.ids)):
+        width = max(width, len(row.ids) + row.room)
+        if batch and (len(batch) == max_batch or width * (len(batch) + 1) > batch_tokens):
+            yield batch
+            batch, width = [], len(row.ids) + row.room
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def check_folder(model: str) -> None:
+    """LLMError if `model` looks like a folder but is no model; hub ids pass."""
+    folder = Path(model)
+    if not folder.exists() and not model.startswith((".", "/", "~")) and model.count("/") <= 1:
+        return
+    needs = {"config.json": "config.json", "weights (*.safetensors)": "*.safetensors", "a tokenizer": "tokenizer*"}
+    missing = [what for what, pattern in needs.items() if not any(folder.glob(pattern))]
+    if missing:
+        raise LLMError(f"no model in {model}: it lacks {', '.join(missing)}")
+
+
+def _import_torch() -> Any:
+    try:
+        import torch
+        import transformers  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise LLMError('running a model here needs torch and transformers: pip install "reinstruct[train]"') from error
+    return torch
+
+
+def _load(name: str, device: str) -> _Loaded:
+    torch = _import_torch()
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    check_folder(name)
+    try:
+        device = device or _best_device(torch)
+        config = AutoConfig.from_pretrained(name)
+        dtype = _dtype(torch, device, getattr(config, "dtype", None))
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        model = model.to(device).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise LLMError(f"cannot load the model {name}: {error}") from error
+    context = getattr(config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    return _Loaded(model, tokenizer, context, frozenset(ends - {None}))
+
+
+def _best_device(torch: Any) -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _dtype(torch: Any, device: str, stored: Any) -> Any:
+    """bfloat16 where the model is stored in half precision and the hardware computes in it, else float32."""
+    if stored not in (torch.bfloat16, torch.float16):
+        return torch.float32
+    if device.startswith("cuda"):
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        asked = getattr(torch.cpu, "get_capabilities", None)  # newer torch only
+        found = asked() if asked and device == "cpu" else {}
+        able = found.get("amx_bf16") or found.get("avx512_bf16")
+    return torch.bfloat16 if able else torch.float32
+
+
+def _answer(loaded: _Loaded, rows: list[_Row], sampling: Sampling) -> Iterator[tuple[Request, Reply]]:
+    """Run one batch and yield it, rows in the order they finish."""
+    special = set(loaded.tokenizer.all_special_tokens) & set(sampling.stop)  # decoding would hide these
+    ends = loaded.ends | set(loaded.tokenizer.convert_tokens_to_ids(sorted(special)))
+    for finished in _decode(loaded, rows, sampling, ends):
+        for row in finished:
+            kept = row.new[:-1] if row.new[-1] in ends else row.new
+            text = _text(loaded.tokenizer, kept)
+            yield row.request, Reply(text[: first_stop(text, sampling.stop)], row.finish, len(row.ids), len(row.new))
+
+
+def _decode(loaded: _Loaded, rows: list[_Row], sampling: Sampling, ends: frozenset[int]) -> Iterator[list[_Row]]:
+    """One token per row and round, over a key-value cache; finished rows are yielded and leave the batch."""
+    import torch
+    from transformers import DynamicCache
+
+    model, device = loaded.model, loaded.model.device
+    ids, mask = _left_padded([row.ids for row in rows], device)
+    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    chooser = _Chooser.of(rows, sampling, device)
+    while rows:
+        with torch.inference_mode():
+            context: Any = {"attention_mask": mask, "position_ids": position, "past_key_values": cache}
+            logits = model(input_ids=ids, **context, use_cache=True, logits_to_keep=1).logits
+            ids = chooser.choose(logits[:, -1].float(), len(rows[0].new))
+        for row, token in zip(rows, ids[:, 0].tolist(), strict=True):
+            row.new.append(token)
+            row.finish = _finish(row, loaded.tokenizer, sampling.stop, ends)
+        position = position[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        if finished := [row for row in rows if row.finish]:
+            stay = [i for i, row in enumerate(rows) if not row.finish]
+            rows = [rows[i] for i in stay]
+            kept = torch.tensor(stay, dtype=torch.long, device=device)
+            ids, position, mask = ids[kept], position[kept], mask[kept]
+            chooser.keep(kept)
+            if rows:
+                cache.batch_select_indices(kept)
+            yield finished
+
+
+def _left_padded(prompts: list[list[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, [rows, longest prompt]; what stands in the padding is never attended to."""
+    import torch
+
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    return ids, mask
+
+
+def _finish(row: _Row, tokenizer: Any, stop: tuple[str, ...], ends: frozenset[int]) -> str:
+    """Why the row ends with its latest token; empty if it goes on."""
+    if row.new[-1] in ends:
+        return "stop"
+    if stop:
+        tail = row.new[-TOKENS_PER_CHARACTER * (max(map(len, stop)) + 1) :]
+        if first_stop(_text(tokenizer, tail), stop) is not None:
+            return "stop"
+    return "length" if len(row.new) >= row.room else ""
+
+
+def _text(tokenizer: Any, ids: list[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def first_stop(text: str, stop: tuple[str, ...]) -> int | None:
+    """Where the earliest stop string begins."""
+    return min((at for s in stop if s and (at := text.find(s)) >= 0), default=None)
+
+
+@dataclass
+class _Chooser:
+    """Picks each row's next token. `drawn` [rows, steps] are uniform numbers from each row's own generator."""
+
+    sampling: Sampling
+    drawn: torch.Tensor | None
+    prompts: list[list[int]]
+    seen: torch.Tensor | None = None  # [rows, vocabulary]: tokens of prompt and reply, for the repetition penalty
+
+    @classmethod
+    def of(cls, rows: list[_Row], sampling: Sampling, device: Any) -> _Chooser:
+        import torch
+
+        drawn = None
+        if sampling.temperature > 0:
+            generators = [torch.Generator().manual_seed(row.request.seed % 2**63) for row in rows]
+            draws = [torch.rand(row.room, generator=own) for row, own in zip(rows, generators, strict=True)]
+            drawn = torch.nn.utils.rnn.pad_sequence(draws, batch_first=True).to(device)
+        return cls(sampling, drawn, [row.ids for row in rows])
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.drawn = None if self.drawn is None else self.drawn[rows]
+        self.seen = None if self.seen is None else self.seen[rows]
+
+    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+        """Next token ids [rows, 1] from logits [rows, vocabulary]."""
+        if self.sampling.repetition_penalty != 1.0:
+            logits = self._penalised(logits)
+        if self.drawn is None:
+            chosen = logits.argmax(-1, keepdim=True)
+        else:
+            chances = (logits / self.sampling.temperature).softmax(-1)
+            chosen = _draw(chances, self.sampling.top_p, self.drawn[:, step : step + 1])
+        if self.seen is not None:
+            self.seen.scatter_(1, chosen, True)
+        return chosen
+
+    def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
+        """Keskar et al. 2019, as in vLLM and transformers: tokens seen lose, whatever the sign of their logit."""
+        import torch
+
+        if self.seen is None:
+            self.seen = logits.new_zeros(logits.shape, dtype=torch.bool)
+            for row, ids in enumerate(self.prompts):
+                self.seen[row, ids] = True
+        penalty = self.sampling.repetition_penalty
+        return logits.where(~self.seen, (logits / penalty).where(logits > 0, logits * penalty))
+
+
+def _draw(chances: torch.Tensor, top_p: float, drawn: torch.Tensor) -> torch.Tensor:
+    """A token per row by inverting the cumulated chances of its nucleus (Holtzman et al. 2020) at `drawn`."""
+    order = None
+    if top_p < 1:
+        top, order = chances.topk(min(NUCLEUS, chances.shape[-1]))
+        if bool((top.sum(-1) < top_p).any()):
+            top, order = chances.sort(dim=-1, descending=True, stable=True)
+        before = top.cumsum(-1) - top
+        chances = top.masked_fill(before >= top_p, 0.0)
+    cumulated = chances.cumsum(-1)
+    # The last possible token is the first to reach the whole sum; rounding must not lead beyond it.
+    last = (cumulated >= cumulated[:, -1:]).int().argmax(-1, keepdim=True)
+    at = (cumulated <= drawn * cumulated[:, -1:]).sum(-1, keepdim=True).minimum(last)
+    return at if order is None else order.gather(1, at)
