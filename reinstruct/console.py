@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -123,52 +124,53 @@ def _made(result: Result) -> str:
     return f"{result.rows:,} rows" + (f", {rejected:,} rejected" if rejected else "")
 
 
+@dataclass
+class _Bar:
+    """A step at work."""
+
+    task: TaskID
+    left: int
+    started: float = field(default_factory=time.monotonic)
+    shards: dict[int, tuple[int, int, int]] = field(default_factory=dict[int, tuple[int, int, int]])
+
+
 class ProgressWatcher:
-    """Shows a run: a bar for the step at work, a line for each that is finished."""
+    """Shows a run: a bar for each step at work, a line for each that is finished."""
 
     def __init__(self, progress: Progress, steps: int) -> None:
         self.ran = self.found = 0
         self._progress = progress
         self._steps = steps
-        self._task: TaskID | None = None
-        self._shards: dict[int, tuple[int, int, int]] = {}
-        self._left = 0
-        self._started = 0.0
+        self._bars: dict[str, _Bar] = {}
 
     def step_found(self, step: Step, result: Result) -> None:
         self.found += 1
         self._line(step, f"{_made(result)} [dim](already done)[/]")
 
     def step_started(self, step: Step, shards: int, left: int) -> None:
-        self._shards, self._left, self._started = {}, left, time.monotonic()
-        description = f"{self._number()} {step.name}"
-        self._task = self._progress.add_task(description, total=None, shards=f"0/{left} shards", rate="")
+        task = self._progress.add_task(step.name, total=None, shards=f"{left} of {shards} shards left", rate="")
+        self._bars[step.id] = _Bar(task, left)
 
     def shard_moved(self, step: Step, shard: int, done: int, total: int, tokens: int) -> None:
-        self._shards[shard] = (done, total, tokens)
-        if self._task is None:
-            return
-        counts = list(self._shards.values())
+        bar = self._bars[step.id]
+        bar.shards[shard] = (done, total, tokens)
+        counts = list(bar.shards.values())
         whole = sum(total for _, total, _ in counts) if all(total for _, total, _ in counts) else None
-        seconds = max(time.monotonic() - self._started, 0.1)
+        seconds = max(time.monotonic() - bar.started, 0.1)
         made, said = sum(done for done, _, _ in counts), sum(tokens for _, _, tokens in counts)
         rate = f"{made / seconds:,.0f}/s" + (f" {said / seconds:,.0f} tokens/s" if said else "")
-        self._progress.update(self._task, completed=made, total=whole, rate=rate)
+        self._progress.update(bar.task, completed=made, total=whole, rate=rate)
 
     def shard_finished(self, step: Step, shard: int) -> None:
-        self._left -= 1
-        if self._task is not None:
-            self._progress.update(self._task, shards=f"{self._left} shards left")
+        bar = self._bars[step.id]
+        bar.left -= 1
+        self._progress.update(bar.task, shards=f"{bar.left} shards left")
 
     def step_finished(self, step: Step, result: Result) -> None:
         self.ran += 1
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
-        self._line(step, f"{_made(result)} [dim]in {time.monotonic() - self._started:.1f} s[/]")
-
-    def _number(self) -> str:
-        return f"[{self.ran + self.found + 1}/{self._steps}]".replace("[", r"\[")
+        bar = self._bars.pop(step.id)
+        self._progress.remove_task(bar.task)
+        self._line(step, f"{_made(result)} [dim]in {time.monotonic() - bar.started:.1f} s[/]")
 
     def _line(self, step: Step, text: str) -> None:
         done = self.ran + self.found

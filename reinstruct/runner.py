@@ -1,4 +1,4 @@
-"""Walk a plan on this machine: steps in order, the shards of a step in processes of their own.
+"""Walk a plan on this machine: steps as soon as what they need is done, each shard in a process of its own.
 
 The rule: the runner keeps nothing that matters. What is done is in the store, so a run that was killed goes on where
 the last committed shard ended.
@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +23,7 @@ from reinstruct import errors
 from reinstruct.commit import Result, close, done_shards, result_of
 from reinstruct.container import verb_of
 from reinstruct.errors import RecipeError, ShardError
-from reinstruct.layout import ensure_layout
+from reinstruct.layout import ensure_layout, input_parts
 from reinstruct.plan import Concat, Map, MeasureLoss, Model, Step, Train, TrainBase, models_in
 from reinstruct.planfile import Plan, save, steps_of
 from reinstruct.serving import Servers, open_served, urls_of
@@ -49,9 +51,34 @@ class Runner(Protocol):
     def run(self, plan: Plan) -> None: ...
 
 
+class Cores:
+    """A budget of cores. Whoever needs several waits until they are free together."""
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, n: int) -> Generator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= n)
+            self._free -= n
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += n
+                self._changed.notify_all()
+
+
 @dataclass
 class LocalRunner:
-    """Runs plans in processes on this machine, `workers` shards at a time; a failed shard is tried `tries` times."""
+    """Runs plans in processes on this machine, on `workers` cores; a failed shard is tried `tries` times.
+
+    Steps that do not need each other run side by side. A step of a model takes half the cores, or all where there is
+    a GPU to be had; any other shard takes one. How many is a matter of the machine alone, because the number of
+    threads that share a sum changes its last bits, and an interruption must not.
+    """
 
     store: Store
     watcher: Watcher
@@ -62,86 +89,122 @@ class LocalRunner:
     def run(self, plan: Plan) -> None:
         """Finish every step. Raises what a shard raised, after all its tries."""
         name = save(self.store, plan)
-        for step in steps_of(plan).values():
-            if isinstance(step.action, Concat):
-                continue
-            result = result_of(self.store, step.id)
-            if result is not None:
-                self.watcher.step_found(step, result)
-            else:
-                self._run_step(step, name)
-
-    def _run_step(self, step: Step, plan_name: str) -> None:
-        verb = verb_of(step)
-        layout = ensure_layout(self.store, step, shards=self._shards(step), min_rows=MIN_ROWS.get(verb, 1))
-        missing = sorted(set(range(len(layout.shards))) - set(done_shards(self.store, step.id)))
-        self.watcher.step_started(step, len(layout.shards), len(missing))
-        with ThreadPoolExecutor(self.workers) as pool:
-            stopped = threading.Event()
-            # Of the layout, not of what is missing: how many threads share a sum must not change by an interruption.
-            at_once = min(self.workers, len(layout.shards)) or 1
-            shards = [pool.submit(self._run_shard, step, verb, plan_name, n, at_once, stopped) for n in missing]
+        waiting = [step for step in steps_of(plan).values() if not isinstance(step.action, Concat)]
+        done: set[str] = set()
+        running: dict[Future[None], Step] = {}
+        cores, stopped = Cores(self.workers), threading.Event()
+        # A thread for every core and every step: one that waits for cores must not keep another from its turn.
+        with ThreadPoolExecutor(self.workers) as shards, ThreadPoolExecutor(len(waiting) or 1) as steps:
             try:
-                finished, _ = wait(shards, return_when=FIRST_EXCEPTION)
-                for shard in finished:
-                    shard.result()
+                while waiting or running:
+                    for step in [step for step in waiting if _needed_steps(step) <= done]:
+                        waiting.remove(step)
+                        work = _Work(self, step, name, cores, shards, stopped)
+                        running[steps.submit(work.finish)] = step
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for step in finished:
+                        done.add(running.pop(step).id)
+                        step.result()
             finally:
                 stopped.set()
-        result = close(self.store, step.id)
-        _sweep(self.store, step.id, result)
-        self.watcher.step_finished(step, result)
 
-    def _shards(self, step: Step) -> int:
-        rows = sum(result.rows for needed in step.inputs if (result := result_of(self.store, needed.id)))
-        return max(self.workers, -(-rows // ROWS_PER_SHARD))
 
-    def _run_shard(
-        self, step: Step, verb: str, plan_name: str, shard: int, at_once: int, stopped: threading.Event
-    ) -> None:
-        for attempt in range(1, self.tries + 1):
-            if stopped.is_set():
-                return
-            failure = self._attempt(step, verb, plan_name, shard, at_once, stopped)
+@dataclass
+class _Work:
+    """One step of a run."""
+
+    runner: LocalRunner
+    step: Step
+    plan_name: str
+    cores: Cores
+    pool: ThreadPoolExecutor
+    stopped: threading.Event
+
+    def finish(self) -> None:
+        """Do what is missing of the step and close it."""
+        store, step, watcher = self.runner.store, self.step, self.runner.watcher
+        result = result_of(store, step.id)
+        if result is not None:
+            watcher.step_found(step, result)
+            return
+        layout = ensure_layout(store, step, shards=self._shards(), min_rows=MIN_ROWS.get(verb_of(step), 1))
+        missing = sorted(set(range(len(layout.shards))) - set(done_shards(store, step.id)))
+        watcher.step_started(step, len(layout.shards), len(missing))
+        for shard in [self.pool.submit(self._run_shard, number) for number in missing]:
+            shard.result()
+        if self.stopped.is_set():
+            return
+        result = close(store, step.id)
+        _sweep(store, step.id, result)
+        watcher.step_finished(step, result)
+
+    def _shards(self) -> int:
+        rows = sum(part.rows for part in input_parts(self.runner.store, self.step))
+        return max(self.runner.workers, -(-rows // ROWS_PER_SHARD))
+
+    def _run_shard(self, shard: int) -> None:
+        verb = verb_of(self.step)
+        needed = cores_for(verb, self.runner.workers)
+        for attempt in range(1, self.runner.tries + 1):
+            with self.cores.taken(needed):
+                if self.stopped.is_set():
+                    return
+                failure = self._attempt(verb, shard, needed)
             if failure is None:
-                self.watcher.shard_finished(step, shard)
+                self.runner.watcher.shard_finished(self.step, shard)
                 return
-            if attempt == self.tries or not isinstance(failure, ShardError):
+            if self.stopped.is_set():
+                return
+            if attempt == self.runner.tries or not isinstance(failure, ShardError):
+                self.stopped.set()
                 raise failure
 
-    def _attempt(
-        self, step: Step, verb: str, plan_name: str, shard: int, at_once: int, stopped: threading.Event
-    ) -> Exception | None:
-        log = self.store.path(f"steps/{step.id}/logs/{shard:05d}.log")
+    def _attempt(self, verb: str, shard: int, threads: int) -> Exception | None:
+        store, step = self.runner.store, self.step
+        log = store.path(f"steps/{step.id}/logs/{shard:05d}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "reinstruct.container", verb, "--die-with-parent", "--store", self.store.root]
-        argv += ["--plan", plan_name, "--step", step.id, "--shard", str(shard)]
-        argv += ["--servers", msgspec.json.encode(self.servers).decode()]
-        threads = max(1, cores() // at_once)
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "POLARS_MAX_THREADS": str(threads)}
+        argv = [sys.executable, "-m", "reinstruct.container", verb, "--die-with-parent", "--store", store.root]
+        argv += ["--plan", self.plan_name, "--step", step.id, "--shard", str(shard)]
+        argv += ["--servers", msgspec.json.encode(self.runner.servers).decode()]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with (
             log.open("ab") as stderr,
-            subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env, text=True
-            ) as process,
+            subprocess.Popen(argv, stderr=stderr, env={**os.environ, **thread_limits(threads)}, **pipes) as process,
         ):
-            last = self._follow(process, step, shard, stopped)
+            last = self._follow(process, shard)
         return _failure(process.returncode, last, step, shard, log)
 
-    def _follow(
-        self, process: subprocess.Popen[str], step: Step, shard: int, stopped: threading.Event
-    ) -> dict[str, Any]:
+    def _follow(self, process: subprocess.Popen[str], shard: int) -> dict[str, Any]:
+        """The last line the process said; on the way, its progress. Ends it when the run has failed elsewhere."""
         last: dict[str, Any] = {}
         assert process.stdout is not None
         for line in process.stdout:
-            if stopped.is_set():
+            if self.stopped.is_set():
                 process.kill()
             try:
                 last = msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.DecodeError:
                 continue  # a library's own chatter
             if "tokens" in last:
-                self.watcher.shard_moved(step, shard, last["done"], last["total"], last["tokens"])
+                self.runner.watcher.shard_moved(self.step, shard, last["done"], last["total"], last["tokens"])
         return last
+
+
+def cores_for(verb: str, cores: int, accelerated: bool | None = None) -> int:
+    """Cores one shard takes. Where there is an accelerator, two models must not share it."""
+    if verb not in ("train", "measure", "ask"):
+        return 1
+    if accelerated is None:
+        accelerated = sys.platform == "darwin" or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
+    return cores if accelerated else max(1, cores // 2)
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Environment of a process that may use so many threads. Waiting threads sleep: where cores are shared with
+    anything else, spinning ones have been seen to cost fifteen times the work itself.
+    """
+    count = {name: str(threads) for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")}
+    return {**count, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
 
 def cores() -> int:
@@ -165,6 +228,14 @@ def _asked_models(plan: Plan) -> list[Model]:
     return [
         model for step in steps_of(plan).values() if isinstance(step.action, Map) for model in models_in(step.action)
     ]
+
+
+def _needed_steps(step: Step) -> set[str]:
+    """Ids of the steps that must be done first, looking through concatenations."""
+    ids: set[str] = set()
+    for needed in step.needs:
+        ids |= _needed_steps(needed) if isinstance(needed.action, Concat) else {needed.id}
+    return ids
 
 
 def _failure(code: int, last: dict[str, Any], step: Step, shard: int, log: Path) -> Exception | None:

@@ -73,6 +73,18 @@ class Fitted:
         return {"steps": len(curve), "tokens_per_s": round(self.tokens_per_s), **rounded}
 
 
+def processes() -> PartialState:
+    """The processes of this job, as torchrun made them; without a GPU they must be told that they compute on CPUs."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+class PlainLossTrainer(SFTTrainer):
+    """For CPUs, where TRL's chunked loss costs a third of the speed and saves memory that nobody lacks."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return Trainer.compute_loss(self, *args, **kwargs)
+
+
 def fit(
     model: Any,
     tokenizer: Any,
@@ -84,15 +96,16 @@ def fit(
     checkpoint_s: float,
     dtype: Any = torch.float32,
     progress: Progress | None = None,
+    trainer_type: type[SFTTrainer] = SFTTrainer if torch.cuda.is_available() else PlainLossTrainer,
 ) -> Fitted:
     """Train `model` on `rows` and save it with its tokenizer in `out` (as `dtype`). Goes on from `work`."""
     lengths = [len(row.ids) for row in rows]
     planned = order(lengths, schedule.batch, schedule.steps, schedule.seed)
     checkpoints = work / "checkpoints"
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         resume = prepare(checkpoints, _fingerprint(rows, schedule))
     watch = _Watch(checkpoint_s, progress)
-    trainer = (SFTTrainer if torch.cuda.is_available() else _PlainLossTrainer)(
+    trainer = trainer_type(
         model=model,
         args=_arguments(schedule, checkpoints, max(lengths), model.num_parameters()),
         train_dataset=_dataset(rows).select(planned),
@@ -142,13 +155,6 @@ def shares(batch: int, processes: int, fitting: int) -> tuple[int, int]:
     return size, share // size
 
 
-class _PlainLossTrainer(SFTTrainer):
-    """For CPUs, where TRL's chunked loss costs a third of the speed and saves memory that nobody lacks."""
-
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        return Trainer.compute_loss(self, *args, **kwargs)
-
-
 class _Watch(TrainerCallback):
     """Tells progress, asks for a checkpoint every `checkpoint_s` seconds and marks it once it is written."""
 
@@ -173,7 +179,7 @@ class _Watch(TrainerCallback):
             self.progress(state.global_step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         if state.is_world_process_zero:
             mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._saved = time.monotonic()
@@ -182,7 +188,7 @@ class _Watch(TrainerCallback):
 def _arguments(schedule: Schedule, folder: Path, longest: int, parameters: int) -> SFTConfig:
     on_gpu = torch.cuda.is_available()
     fitting = (GPU_TOKENS if on_gpu else CPU_TOKENS) // longest
-    size, passes = shares(schedule.batch, PartialState().num_processes, fitting)
+    size, passes = shares(schedule.batch, processes().num_processes, fitting)
     return SFTConfig(
         output_dir=str(folder),
         max_steps=schedule.steps,
@@ -195,6 +201,7 @@ def _arguments(schedule: Schedule, folder: Path, longest: int, parameters: int) 
         weight_decay=schedule.weight_decay,
         adam_beta2=schedule.beta2,
         seed=schedule.seed,
+        use_cpu=not on_gpu,
         bf16=_bf16_is_fast(),
         gradient_checkpointing=on_gpu and parameters >= CHECKPOINTING_FROM,
         save_strategy="no",  # _Watch asks
@@ -203,6 +210,7 @@ def _arguments(schedule: Schedule, folder: Path, longest: int, parameters: int) 
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},

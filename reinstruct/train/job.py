@@ -24,7 +24,8 @@ S = TypeVar("S", bound=AnySettings, covariant=True)
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "safetensors")
-QUIET = {
+ENVIRONMENT = {  # what libraries read when they are first imported
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: spinning ones are five times slower on a busy machine
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -49,7 +50,10 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     checkpoint_s: float = 60.0
 
 
-def read_job(path: str | Path) -> Job[AnySettings]:
+AnyJob = Job[AnySettings]
+
+
+def read_job(path: str | Path) -> AnyJob:
     """The job in a JSON file; RecipeError naming what is missing, unknown or of the wrong type."""
     try:
         fields = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
@@ -60,7 +64,7 @@ def read_job(path: str | Path) -> Job[AnySettings]:
     return make_job(fields)
 
 
-def make_job(fields: dict[str, Any]) -> Job[AnySettings]:
+def make_job(fields: dict[str, Any]) -> AnyJob:
     """A job from plain JSON values. RecipeError as for `read_job`."""
     _expect_known("job", fields, Job.__struct_fields__)
     settings_type: type[AnySettings] = Pretrain if fields.get("kind") == "base" else Sft
@@ -73,14 +77,14 @@ def make_job(fields: dict[str, Any]) -> Job[AnySettings]:
         raise RecipeError(f"the job is wrong: {error}") from error
 
 
-def run(job: Job[AnySettings], progress: Progress | None = None) -> dict[str, Any]:
+def run(job: AnyJob, progress: Progress | None = None) -> dict[str, Any]:
     """Do the job and return what `metrics.json` in `out` says.
 
     Interrupted at any moment, the same job run again goes on from its newest complete checkpoint.
     Raises RecipeError for wrong settings, TrainingError for a base, data or installation that cannot be trained with.
     """
     check(job)
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     checked: Job[Any] = job
     if job.kind == "base":
         from reinstruct.train.scratch import train_base
@@ -95,7 +99,7 @@ def run(job: Job[AnySettings], progress: Progress | None = None) -> dict[str, An
     return measure(checked, progress)
 
 
-def check(job: Job[AnySettings], find: Callable[[str], object] = importlib.util.find_spec) -> None:
+def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Everything about a job that can be told without reading its data. `find` looks a library up."""
     from reinstruct.train.model import expect_model
 
@@ -117,7 +121,7 @@ def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -
         raise TrainingError(f'training needs {", ".join(missing)}: pip install "reinstruct[train]"')
 
 
-def _check_settings(job: Job[AnySettings]) -> None:
+def _check_settings(job: AnyJob) -> None:
     settings = job.settings
     _expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
     if isinstance(settings, Pretrain):

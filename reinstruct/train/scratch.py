@@ -6,29 +6,22 @@ The one rule: size and seed say everything; with the same documents they give th
 from __future__ import annotations
 
 import json
-import random
-from array import array
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reinstruct.errors import TrainingError
 from reinstruct.train import model as models
 from reinstruct.train.checkpoints import building, is_first
 from reinstruct.train.fit import Schedule, fit
-from reinstruct.train.rows import Row
 from reinstruct.train.settings import Pretrain
+from reinstruct.train.text import blocks, read_texts, train_tokenizer
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
 
-END = "<|endoftext|>"
 LEAST_CHARACTERS = 20_000
-CHARACTERS_PER_TOKEN = 6  # more than a byte-level vocabulary reaches: what is read always fills the token budget
+CHARACTERS_PER_TOKEN = 5  # more than a byte-level vocabulary reaches: what is read always fills the token budget
 PASSES = 4  # tokens seen up to four times teach nearly as much as new ones (Muennighoff et al. 2023)
 
 
@@ -49,7 +42,7 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(2048, 128, 3, 4, 352, 256, 16, 500_000, 4e-3),
+    "tiny": Size(2048, 128, 3, 4, 352, 256, 4, 400_000, 4e-3),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
 }
 
@@ -89,52 +82,6 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     return metrics
 
 
-def read_texts(paths: Sequence[str], characters: int, seed: int) -> Iterator[str]:
-    """Documents of Parquet files, in order, about `characters` in all, spread over the whole corpus.
-
-    Where the corpus holds more, each document is taken by a seeded draw: the first files are not all there is.
-    """
-    chance = min(1.0, 1.2 * characters / max(1, sum(map(_text_bytes, paths))))
-    draw = random.Random(seed)
-    left = characters
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024, columns=["text"]):
-                for text in batch.column(0).to_pylist():
-                    if draw.random() < chance and text and left > 0:
-                        left -= len(text)
-                        yield text
-
-
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
-    """A byte-level BPE tokenizer: any text survives encoding and decoding unchanged."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=END, clean_up_tokenization_spaces=False
-    )
-
-
-def blocks(texts: Sequence[str], tokenizer: Any, block: int) -> list[Row]:
-    """All texts behind one another, EOS between them, in sequences of `block` tokens; what fills none is left."""
-    stream = array("i")
-    for encoded in tokenizer._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
-        stream.extend(encoded.ids)
-        stream.append(tokenizer.eos_token_id)
-    return [Row(str(at), stream[at : at + block], 0) for at in range(0, len(stream) - block + 1, block)]
-
-
 def new_model(size: Size, tokenizer: Any, seed: int) -> Any:
     """A Llama with random weights and tied embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
@@ -171,20 +118,6 @@ def plan(size: Size, rows: int, seed: int) -> Schedule:
         beta2=0.95,
         seed=seed,
     )
-
-
-def _text_bytes(path: str) -> int:
-    """Size of the text column; TrainingError if there is none."""
-    try:
-        metadata = pq.read_metadata(path)
-    except pa.ArrowInvalid as error:
-        raise TrainingError(f"{path} is not a Parquet file: {error}") from error
-    names = metadata.schema.names
-    if "text" not in names:
-        raise TrainingError(f"{path} has no column 'text' (it has: {', '.join(names)})")
-    column = names.index("text")
-    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
-    return sum(group.column(column).total_uncompressed_size for group in groups)
 
 
 def _expect_enough(characters: int) -> None:

@@ -12,12 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate import PartialState
-
 from reinstruct.prompting import PLAIN_TEMPLATE
 from reinstruct.train import model as models
 from reinstruct.train.checkpoints import building, is_first
-from reinstruct.train.fit import Schedule, fit
+from reinstruct.train.fit import Schedule, fit, processes
 from reinstruct.train.rows import encode_all, read_examples, write_refused
 from reinstruct.train.settings import Sft
 
@@ -37,7 +35,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     found = encode_all(read_examples(job.data), tokenizer, models.longest_sequence(model, settings.max_tokens))
     if found.with_messages and not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_TEMPLATE  # whoever serves the model renders conversations as it learnt them
-    schedule = plan(settings, len(found.rows), PartialState().num_processes)
+    schedule = plan(settings, len(found.rows), processes().num_processes)
     with building(Path(job.out)) as out:
         fitted = fit(
             model,

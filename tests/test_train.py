@@ -1,0 +1,406 @@
+"""Training jobs: what is refused before it costs anything, what a kill leaves behind, and (slow) real training."""
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from reinstruct.errors import RecipeError, TrainingError
+from reinstruct.records import Document, Example, Message, to_table
+from reinstruct.train.checkpoints import building, mark, newest, prepare
+from reinstruct.train.job import Job, check, make_job, read_job, run
+from reinstruct.train.settings import Pretrain, Sft
+
+SETTINGS = Sft(epochs=3, learning_rate=3e-3, batch_size=8, max_tokens=256)
+
+
+def fields(**changed):
+    return {"kind": "sft", "data": ["a.parquet"], "base": "org/name", "work": "w", "out": "o", **changed}
+
+
+def test_job_is_read_from_json(tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(fields(settings={"epochs": 1, "max_tokens": 512}, checkpoint_s=5)))
+    job = Job(kind="sft", data=("a.parquet",), base="org/name", work="w", out="o", checkpoint_s=5, settings=Sft())
+    assert read_job(path) == msgspec.structs.replace(job, settings=Sft(epochs=1, max_tokens=512))
+    path.write_text(json.dumps({"kind": "base", "data": [], "work": "w", "out": "o", "settings": {"size": "small"}}))
+    assert read_job(path).settings == Pretrain("small")
+
+
+def test_unknown_fields_are_all_named():
+    with pytest.raises(RecipeError, match="unknown job fields: batches, lr "):
+        make_job(fields(lr=1, batches=2))
+    with pytest.raises(RecipeError, match="unknown settings fields: lr, size "):
+        make_job(fields(settings={"lr": 1, "size": "tiny"}))
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "dpo"}, {"data": "a"}, {"settings": 3}, {"settings": {"epochs": "many"}}])
+def test_wrong_types_are_refused(wrong):
+    with pytest.raises(RecipeError, match="the job is wrong"):
+        make_job(fields(**wrong))
+
+
+def test_unreadable_jobs_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="cannot read"):
+        read_job(tmp_path / "none.json")
+    (tmp_path / "job.json").write_text("[]")
+    with pytest.raises(RecipeError, match="not a JSON object"):
+        read_job(tmp_path / "job.json")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"epochs": 0},
+        {"learning_rate": -1},
+        {"schedule": "steps"},
+        {"warmup_ratio": 1},
+        {"batch_size": 0},
+        {"max_tokens": 1},
+    ],
+)
+def test_wrong_settings_are_named(setting):
+    (name,) = setting
+    with pytest.raises(RecipeError, match=f"^{name} is .*accepted: "):
+        check(make_job(fields(settings=setting)))
+
+
+def test_sizes_are_known():
+    with pytest.raises(RecipeError, match="size is 'huge'; accepted: tiny or small"):
+        check(make_job({"kind": "base", "data": ["a"], "work": "w", "out": "o", "settings": {"size": "huge"}}))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Forty little examples, two of them of no use."""
+    draw = random.Random(0)
+    rows = [numbered(n, draw) for n in range(38)]
+    rows += [Example(id="blank", prompt="Say:", target=" "), Example(id="long", prompt="fox " * 400, target="fox")]
+    path = tmp_path / "examples.parquet"
+    pq.write_table(to_table(rows, Example), path)
+    return str(path)
+
+
+def numbered(n, draw):
+    words = " ".join(draw.choices(["river", "hill", "mill", "town", "sea"], k=draw.randint(2, 12)))
+    if n % 2:
+        return Example(id=f"e{n}", messages=(Message("user", f"Say {words}."),), target=f"I say {words}.")
+    return Example(id=f"e{n}", prompt=f"Say {words}:", target=f" {words}.")
+
+
+def test_missing_data_is_named(data, tmp_path):
+    with pytest.raises(TrainingError, match=r"no training data at .*none\.parquet"):
+        check(make_job(fields(data=[data, str(tmp_path / "none.parquet")])))
+    with pytest.raises(TrainingError, match="no path given"):
+        check(make_job(fields(data=[])))
+
+
+def test_missing_libraries_are_named(data):
+    def find(name):
+        return None if name in ("torch", "trl") else name
+
+    with pytest.raises(TrainingError, match=r'needs torch, trl: pip install "reinstruct\[train\]"'):
+        check(make_job(fields(data=[data])), find)
+
+
+@pytest.mark.parametrize("base", ["", "/no/such/folder", "./none", "a/b/c", "scratch:tiny"])
+def test_bases_that_are_no_model_are_refused(base, data):
+    with pytest.raises(TrainingError, match=r"no model at .*config\.json, weights and tokenizer files, a hub id"):
+        check(make_job(fields(data=[data], base=base)), find=str)
+
+
+def test_folders_that_lack_something_are_refused(data, tmp_path):
+    base = tmp_path / "model"
+    base.mkdir()
+    job = make_job(fields(data=[data], base=str(base)))
+    for file, lacking in [
+        ("", "config.json, weights, tokenizer files"),
+        ("config.json", "weights, tokenizer files"),
+        ("model.safetensors", "tokenizer files"),
+    ]:
+        if file:
+            (base / file).touch()
+        with pytest.raises(TrainingError, match=rf"missing: {lacking}\)"):
+            check(job, find=str)
+    (base / "tokenizer.json").touch()
+    check(job, find=str)
+
+
+def test_command_line_says_what_is_wrong(tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(fields(lr=1)))
+    done = subprocess.run(
+        [sys.executable, "-m", "reinstruct.train", "--config", path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("unknown job fields: lr")
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    assert prepare(tmp_path / "c", "job") is None
+    for step in (9, 10, 11):
+        (tmp_path / "c" / f"checkpoint-{step}").mkdir()
+    mark(tmp_path / "c" / "checkpoint-9")
+    mark(tmp_path / "c" / "checkpoint-10")
+    assert newest(tmp_path / "c") == tmp_path / "c" / "checkpoint-10"
+    assert prepare(tmp_path / "c", "job") == tmp_path / "c" / "checkpoint-10"
+    assert not (tmp_path / "c" / "checkpoint-11").exists()
+
+
+def test_checkpoints_of_another_job_are_dropped(tmp_path):
+    prepare(tmp_path, "job")
+    (tmp_path / "checkpoint-9").mkdir()
+    mark(tmp_path / "checkpoint-9")
+    assert prepare(tmp_path, "other job") is None
+    assert not (tmp_path / "checkpoint-9").exists()
+
+
+def build(out, content):
+    with building(out) as folder:
+        (folder / "metrics.json").write_text(content)
+        assert content == "good"
+
+
+def test_finished_folder_appears_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "models" / "out"
+    with pytest.raises(AssertionError):
+        build(out, "bad")
+    assert not out.exists()
+    build(out, "good")
+    with pytest.raises(AssertionError):
+        build(out, "bad")
+    assert (out / "metrics.json").read_text() == "good"
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    draw = random.Random(0)
+    words = ["river", "hill", "mill", "town", "sea", "say", "I", "fox", "the", "to", "of", "and"]
+    rows = [Document(id=str(n), text=" ".join(draw.choices(words, k=300)) + ".") for n in range(30)]
+    path = tmp_path_factory.mktemp("documents") / "documents.parquet"
+    pq.write_table(to_table(rows, Document), path)
+    return str(path)
+
+
+def pretrain(documents, folder):
+    job = Job(kind="base", data=(documents,), work=str(folder / "work"), out=str(folder / "out"), settings=Pretrain())
+    return run(job)
+
+
+@pytest.fixture(scope="module")
+def base(documents, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    pretrain(documents, folder)
+    return str(folder / "out")
+
+
+def sft_job(data, base, folder, **changed):
+    settings = replace(SETTINGS, **changed)
+    return Job(kind="sft", data=(data,), base=base, work=str(folder / "w"), out=str(folder / "o"), settings=settings)
+
+
+def weights(folder):
+    return (Path(folder) / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_base_learns_and_is_the_same_each_time(documents, base, tmp_path):
+    metrics = pretrain(documents, tmp_path)
+    assert weights(tmp_path / "out") == weights(base)
+    assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert len(metrics["curve"]) == metrics["steps"] > 10
+    assert metrics["loss"] < 0.8 * metrics["curve"][0][1]
+    assert {"rows", "rejected", "epochs", "target_tokens", "tokens_per_s", "seconds", "settings"} < metrics.keys()
+
+
+@pytest.mark.slow
+def test_too_little_text_is_refused(tmp_path):
+    pq.write_table(to_table([Document(id="a", text="fox")], Document), tmp_path / "a.parquet")
+    with pytest.raises(TrainingError, match="3 characters given, 20000 needed"):
+        pretrain(str(tmp_path / "a.parquet"), tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_fine_tuning_learns_is_repeatable_and_lists_what_it_refused(data, base, tmp_path):
+    metrics = run(sft_job(data, base, tmp_path / "1"))
+    run(sft_job(data, base, tmp_path / "2"))
+    run(sft_job(data, base, tmp_path / "3", seed=1))
+    assert weights(tmp_path / "1" / "o") == weights(tmp_path / "2" / "o") != weights(tmp_path / "3" / "o")
+    assert (metrics["rows"], metrics["rejected"]) == (38, {"empty_target": 1, "prompt_too_long": 1})
+    refused = [json.loads(line) for line in (tmp_path / "1" / "o" / "rejected.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["reason"]) for row in refused] == [("blank", "empty_target"), ("long", "prompt_too_long")]
+    assert (metrics["batch_size"], metrics["steps"]) == (8, 15)
+    before, after = (measured(data, model, tmp_path / name)["nll"] for name, model in models(base, tmp_path))
+    assert after < 0.8 * before
+
+
+def models(base, folder):
+    return [("before", base), ("after", str(folder / "1" / "o"))]
+
+
+def measured(data, base, folder):
+    return run(Job(kind="loss", data=(data,), base=base, work=str(folder), out=str(folder), settings=SETTINGS))
+
+
+@pytest.mark.slow
+def test_first_step_trains_on_what_the_loss_measures(data, base, tmp_path):
+    metrics = run(sft_job(data, base, tmp_path, batch_size=8, epochs=0.1))
+    from reinstruct.train.rows import order
+
+    measured(data, base, tmp_path / "loss")
+    rows = [json.loads(line) for line in (tmp_path / "loss" / "rows.jsonl").read_text().splitlines()]
+    lengths = [total_tokens(data, base)[row["id"]] for row in rows]
+    first = [rows[index] for index in order(lengths, 8, 1, SETTINGS.seed)]
+    expected = sum(row["nll"] * row["tokens"] for row in first) / sum(row["tokens"] for row in first)
+    assert metrics["curve"][0][1] == pytest.approx(expected, abs=2e-4)
+
+
+def total_tokens(data, base):
+    from reinstruct.train.model import load_tokenizer
+    from reinstruct.train.rows import encode_all, read_examples
+
+    return {row.id: len(row.ids) for row in encode_all(read_examples([data]), load_tokenizer(base), 256).rows}
+
+
+@pytest.mark.slow
+def test_loss_is_that_of_each_row_alone(data, base, tmp_path):
+    import torch
+
+    from reinstruct.train.model import load_model, load_tokenizer
+    from reinstruct.train.rows import encode_all, read_examples
+
+    metrics = measured(data, base, tmp_path / "loss")
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, tokenizer).eval()
+    sums = {}
+    for row in encode_all(read_examples([data]), tokenizer, 256).rows:
+        with torch.no_grad():
+            scores = model(torch.tensor([list(row.ids)])).logits[0].log_softmax(-1)
+        sums[row.id] = -sum(scores[at - 1, row.ids[at]].item() for at in range(row.prompt_tokens, len(row.ids)))
+    for line in (tmp_path / "loss" / "rows.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row["nll"] * row["tokens"] == pytest.approx(sums[row["id"]], rel=1e-4)
+    assert metrics["nll"] == pytest.approx(sum(sums.values()) / metrics["tokens"], rel=1e-5)
+    assert metrics["perplexity"] == pytest.approx(math.exp(metrics["nll"]))
+
+
+@pytest.mark.slow
+def test_model_carries_the_template_it_learnt_conversations_with(data, base, tmp_path):
+    from reinstruct.train.model import load_tokenizer
+
+    run(sft_job(data, base, tmp_path, epochs=0.1))
+    turns = [{"role": "user", "content": "Hi"}]
+    tuned = load_tokenizer(str(tmp_path / "o"))
+    assert tuned.apply_chat_template(turns, add_generation_prompt=True, tokenize=False).endswith("### Assistant\n")
+    assert load_tokenizer(base).chat_template is None
+
+
+def step_saved(checkpoints):
+    found = newest(checkpoints)
+    return int(found.name.rpartition("-")[2]) if found else 0
+
+
+@pytest.mark.slow
+def test_killed_training_ends_with_the_same_weights(data, base, tmp_path):
+    run(sft_job(data, base, tmp_path / "whole"))
+    job = msgspec.structs.replace(sft_job(data, base, tmp_path / "killed"), checkpoint_s=0.0)
+    (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
+    command = [sys.executable, "-m", "reinstruct.train", "--config", tmp_path / "job.json"]
+    checkpoints = tmp_path / "killed" / "w" / "checkpoints"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        deadline = time.monotonic() + 120
+        while step_saved(checkpoints) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    reached = step_saved(checkpoints)
+    assert 3 <= reached < 15
+    assert not (tmp_path / "killed" / "o").exists()
+    (checkpoints / "checkpoint-99").mkdir()  # as if killed while writing it
+    seen = []
+    metrics = run(msgspec.structs.replace(job, checkpoint_s=60.0), lambda done, total: seen.append(done))
+    assert seen == list(range(reached + 1, 16))
+    assert [step for step, _ in metrics["curve"]] == list(range(1, 16))
+    assert weights(tmp_path / "killed" / "o") == weights(tmp_path / "whole" / "o")
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(data, base, tmp_path):
+    alone = run(sft_job(data, base, tmp_path / "alone", epochs=1))
+    job = msgspec.structs.replace(sft_job(data, base, tmp_path / "both", epochs=1), checkpoint_s=0.0)
+    (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*torchrun, "-m", "reinstruct.train", "--config", tmp_path / "job.json"]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    both = json.loads((tmp_path / "both" / "o" / "metrics.json").read_text())
+    assert both["curve"] == [[step, pytest.approx(loss, abs=1e-3)] for step, loss in alone["curve"]]
+    assert [path.name for path in (tmp_path / "both").iterdir() if path.name.startswith(".")] == []
+    saved = newest(tmp_path / "both" / "w" / "checkpoints")
+    assert {path.name for path in saved.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+
+
+@pytest.mark.slow
+def test_a_base_without_an_end_is_refused(data, base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    config = tmp_path / "base" / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token": None, "pad_token": None}))
+    with pytest.raises(TrainingError, match="no end-of-text token"):
+        run(sft_job(data, str(tmp_path / "base"), tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "batch", "steps"), [(600, 128, 15), (175, 32, 17), (3, 1, 9), (512, 128, 12)])
+def test_batches_are_at_most_a_quarter_of_the_rows(rows, batch, steps):
+    from reinstruct.train.sft import plan
+
+    schedule = plan(Sft(), rows)
+    assert (schedule.batch, schedule.steps) == (batch, steps)
+
+
+@pytest.mark.slow
+def test_shares_multiply_to_the_batch():
+    from reinstruct.train.fit import shares
+
+    assert shares(128, 1, fitting=10) == (8, 16)
+    assert shares(128, 4, fitting=1000) == (32, 1)
+    assert shares(7, 1, fitting=3) == (1, 7)
+    assert shares(8, 1, fitting=0) == (1, 8)
+
+
+@pytest.mark.slow
+def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_path):
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from reinstruct.train.fit import PlainLossTrainer, Schedule, fit
+    from reinstruct.train.model import load_model, load_tokenizer
+    from reinstruct.train.rows import encode_all, read_examples
+
+    tokenizer = load_tokenizer(base)
+    rows = encode_all(read_examples([data]), tokenizer, 256).rows
+    curves = []
+    for trainer_type in (SFTTrainer, PlainLossTrainer):
+        folder = tmp_path / trainer_type.__name__
+        fitted = fit(
+            load_model(base, tokenizer),
+            tokenizer,
+            rows,
+            Schedule(steps=6, batch=8, learning_rate=3e-3),
+            work=folder / "work",
+            out=folder / "out",
+            checkpoint_s=60,
+            trainer_type=trainer_type,
+        )
+        curves.append([loss for _, loss in fitted.curve])
+    assert curves[0] == pytest.approx(curves[1], abs=2e-3)
+    assert curves[0][-1] < curves[0][0]

@@ -1,0 +1,183 @@
+"""Examples as token ids: exact masks, refusals with reasons, and the order of training. No torch is needed."""
+
+import random
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers.processors import TemplateProcessing
+
+from reinstruct.errors import TrainingError
+from reinstruct.prompting import prompt_ids, target_ids
+from reinstruct.records import Document, Example, Message, to_table
+from reinstruct.train.rows import Refused, Row, encode, encode_all, order, read_examples
+from reinstruct.train.text import END, blocks, read_texts, train_tokenizer
+
+TEXT = ["The quick brown fox jumps over the lazy dog. " * 20, "def add(a, b):\n    return a + b\n" * 20]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXT, 400)
+
+
+@pytest.fixture
+def framing_tokenizer():
+    """One that puts a token before and EOS behind every text, as some do."""
+    made = train_tokenizer(TEXT, 400)
+    made.add_special_tokens({"bos_token": "<s>"})
+    special = [("<s>", made.bos_token_id), (END, made.eos_token_id)]
+    made.backend_tokenizer.post_processor = TemplateProcessing(single=f"<s> $A {END}", special_tokens=special)
+    return made
+
+
+def random_text(draw):
+    alphabet = ["fox", " the", "\n", "  ", "é", "日本", "🦊", "\x00", "<s>", END, "\u0301", "a + b", "\t"]
+    return "".join(draw.choices(alphabet, k=draw.randint(1, 30)))
+
+
+def example(prompt="Say it:", target="The fox.", **fields):
+    return Example(**{"id": "e", "prompt": prompt, "target": target, **fields})
+
+
+def test_loss_falls_on_exactly_the_target(tokenizer):
+    draw = random.Random(1)
+    for _ in range(300):
+        prompt, target = random_text(draw), "." + random_text(draw)
+        row = encode(example(prompt, target), tokenizer, 10_000)
+        labelled = list(row.ids[row.prompt_tokens :])
+        assert labelled.pop() == tokenizer.eos_token_id
+        assert tokenizer.eos_token_id not in labelled
+        assert tokenizer.decode(labelled) == target
+        assert list(row.ids[: row.prompt_tokens]) == prompt_ids(tokenizer, prompt)
+
+
+def test_prompt_and_target_never_share_a_token(tokenizer):
+    whole = tokenizer("The quick")["input_ids"]
+    assert len(whole) < len("The quick")  # letters do merge
+    row = encode(example("The qu", "ick"), tokenizer, 100)
+    assert list(row.ids[: row.prompt_tokens]) == tokenizer("The qu")["input_ids"]
+
+
+def test_special_tokens_stand_before_the_prompt_only(framing_tokenizer):
+    row = encode(example("fox", "dog"), framing_tokenizer, 100)
+    assert framing_tokenizer.decode(row.ids) == f"<s>foxdog{END}"
+
+
+def test_end_written_in_a_prompt_stays(framing_tokenizer):
+    assert prompt_ids(framing_tokenizer, f"fox{END}")[-1] == framing_tokenizer.eos_token_id
+
+
+def test_prompt_of_nothing_is_the_separator(tokenizer):
+    assert prompt_ids(tokenizer, "") == [tokenizer.eos_token_id]
+
+
+def test_messages_without_a_template_are_headed_by_role(tokenizer):
+    ids = prompt_ids(tokenizer, (Message("system", "Be brief."), Message("user", "Hi")))
+    assert tokenizer.decode(ids) == "### System\nBe brief.\n\n### User\nHi\n\n### Assistant\n"
+
+
+def test_messages_go_through_the_chat_template(framing_tokenizer):
+    framing_tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[go]{% endif %}"
+    )
+    row = encode(example("", "dog", messages=(Message("user", "fox"),)), framing_tokenizer, 100)
+    assert framing_tokenizer.decode(row.ids) == f"[user]fox[go]dog{END}"
+
+
+def test_rows_that_do_not_fit_are_refused_not_cut(tokenizer):
+    prompt, target = prompt_ids(tokenizer, "Say it:"), target_ids(tokenizer, "The fox.")
+    whole = len(prompt) + len(target) + 1
+    assert len(encode(example(), tokenizer, whole).ids) == whole
+    assert encode(example(), tokenizer, whole - 1) == Refused("e", "target_too_long", whole)
+    assert encode(example(), tokenizer, len(prompt) + 2).reason == "target_too_long"
+    assert encode(example(), tokenizer, len(prompt) + 1) == Refused("e", "prompt_too_long", len(prompt))
+
+
+def test_targets_of_nothing_and_two_prompts_are_refused(tokenizer):
+    assert encode(example(target=" \n"), tokenizer, 100).reason == "empty_target"
+    assert encode(example(messages=(Message("user", "Hi"),)), tokenizer, 100).reason == "prompt_and_messages"
+
+
+def test_every_example_is_counted(tokenizer):
+    examples = [example(id="a"), example(id="b", target=""), example("fox " * 99, id="c"), example(id="d", target="")]
+    found = encode_all(examples, tokenizer, 60)
+    assert [row.id for row in found.rows] == ["a"]
+    assert {refused.id: refused.reason for refused in found.refused} == {
+        "b": "empty_target",
+        "c": "prompt_too_long",
+        "d": "empty_target",
+    }
+    assert found.reasons == {"empty_target": 2, "prompt_too_long": 1}
+    assert found.target_tokens == len(target_ids(tokenizer, "The fox.")) + 1
+
+
+def test_no_usable_row_is_an_error_with_counts(tokenizer):
+    with pytest.raises(TrainingError, match=r"max_tokens is 60.*2 empty_target"):
+        encode_all([example(target=""), example(target=" ")], tokenizer, 60)
+    with pytest.raises(TrainingError, match="there are none"):
+        encode_all([], tokenizer, 60)
+
+
+def test_order_shows_every_row_equally_often():
+    seen = Counter(order(list(range(10)), batch=4, steps=5, seed=3))
+    assert seen == Counter(dict.fromkeys(range(10), 2))
+
+
+def test_order_sorts_inside_a_step_but_not_across():
+    lengths = [draw.randint(1, 99) for draw in [random.Random(5)] for _ in range(64)]
+    planned = [lengths[row] for row in order(lengths, batch=8, steps=8, seed=0)]
+    steps = [planned[at : at + 8] for at in range(0, 64, 8)]
+    assert all(step == sorted(step, reverse=True) for step in steps)
+    assert planned != sorted(lengths, reverse=True)
+
+
+def test_order_hangs_on_the_seed_alone():
+    lengths = [5] * 32
+    assert order(lengths, 8, 8, seed=1) == order(lengths, 8, 8, seed=1)
+    assert order(lengths, 8, 8, seed=1) != order(lengths, 8, 8, seed=2)
+
+
+def test_reads_examples_back(tmp_path):
+    rows = [example(id="a"), example("", id="b", messages=(Message("user", "Hi"),))]
+    pq.write_table(to_table(rows, Example), tmp_path / "a.parquet")
+    assert list(read_examples([str(tmp_path / "a.parquet")])) == rows
+
+
+def test_other_files_are_not_examples(tmp_path):
+    pq.write_table(pa.table({"id": ["a"], "text": ["fox"]}), tmp_path / "other.parquet")
+    (tmp_path / "text.parquet").write_text("fox")
+    for name in ("other.parquet", "text.parquet"):
+        with pytest.raises(TrainingError, match=name):
+            list(read_examples([str(tmp_path / name)]))
+
+
+def test_texts_are_drawn_from_the_whole_corpus(tmp_path):
+    paths = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    for path in paths:
+        rows = [Document(id=str(n), text=f"{path}{n}" + "x" * 500) for n in range(200)]
+        pq.write_table(to_table(rows, Document), path)
+    some = list(read_texts(paths, 40_000, seed=0))
+    assert 30_000 < sum(map(len, some)) < 42_000
+    assert all(any(text.startswith(path) for text in some) for path in paths)
+    assert some == list(read_texts(paths, 40_000, seed=0))
+    assert len(list(read_texts(paths, 10**9, seed=0))) == 400
+
+
+def test_documents_need_a_text(tmp_path):
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(TrainingError, match=r"a\.parquet has no column 'text' \(it has: id\)"):
+        list(read_texts([str(tmp_path / "a.parquet")], 100, seed=0))
+
+
+def test_blocks_hold_the_texts_with_an_end_between(tokenizer):
+    rows = blocks(TEXT, tokenizer, 16)
+    assert all(isinstance(row, Row) and len(row.ids) == 16 and row.prompt_tokens == 0 for row in rows)
+    read = tokenizer.decode([token for row in rows for token in row.ids])
+    assert f"{TEXT[0]}{END}{TEXT[1]}{END}".startswith(read)
+    assert END in read
+
+
+def test_tokenizer_training_is_deterministic(tokenizer):
+    assert train_tokenizer(TEXT, 400).backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
