@@ -29,7 +29,7 @@ from reinstruct.planfile import Plan, save, steps_of
 from reinstruct.serving import Servers, open_served, urls_of
 from reinstruct.store import Store
 from reinstruct.suggest import suggestion
-from reinstruct.train.job import expect_libraries
+from reinstruct.train.job import ENVIRONMENT, expect_libraries
 
 ROWS_PER_SHARD = 20_000
 MIN_ROWS = {"map": 2_000, "ask": 32}  # below twice this, a second process costs more than it saves
@@ -52,17 +52,22 @@ class Runner(Protocol):
 
 
 class Cores:
-    """A budget of cores. Whoever needs several waits until they are free together."""
+    """A budget of cores. Whoever needs several waits until they are free together; the most urgent is served first."""
 
     def __init__(self, total: int) -> None:
         self._free = total
+        self._waiting: list[int] = []
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, n: int) -> Generator[None]:
+    def taken(self, n: int, urgency: int) -> Generator[None]:
+        """Hold `n` cores. Smaller `urgency` goes first."""
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= n)
+            self._waiting.append(urgency)
+            self._changed.wait_for(lambda: self._free >= n and urgency == min(self._waiting))
+            self._waiting.remove(urgency)
             self._free -= n
+            self._changed.notify_all()
         try:
             yield
         finally:
@@ -75,9 +80,8 @@ class Cores:
 class LocalRunner:
     """Runs plans in processes on this machine, on `workers` cores; a failed shard is tried `tries` times.
 
-    Steps that do not need each other run side by side. A step of a model takes half the cores, or all where there is
-    a GPU to be had; any other shard takes one. How many is a matter of the machine alone, because the number of
-    threads that share a sum changes its last bits, and an interruption must not.
+    Steps that do not need each other run side by side. How many cores a step takes is a matter of the machine alone:
+    the number of threads that share a sum changes its last bits, and an interruption must not.
     """
 
     store: Store
@@ -90,21 +94,21 @@ class LocalRunner:
         """Finish every step. Raises what a shard raised, after all its tries."""
         name = save(self.store, plan)
         waiting = [step for step in steps_of(plan).values() if not isinstance(step.action, Concat)]
+        urgency = {step.id: number for number, step in enumerate(waiting)}  # plans put what leads to the dataset first
         done: set[str] = set()
         running: dict[Future[None], Step] = {}
         cores, stopped = Cores(self.workers), threading.Event()
-        # A thread for every core and every step: one that waits for cores must not keep another from its turn.
-        with ThreadPoolExecutor(self.workers) as shards, ThreadPoolExecutor(len(waiting) or 1) as steps:
+        with ThreadPoolExecutor(len(waiting) or 1) as pool:
             try:
                 while waiting or running:
                     for step in [step for step in waiting if _needed_steps(step) <= done]:
                         waiting.remove(step)
-                        work = _Work(self, step, name, cores, shards, stopped)
-                        running[steps.submit(work.finish)] = step
+                        work = _Work(self, step, name, cores, urgency[step.id], stopped)
+                        running[pool.submit(work.finish)] = step
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for step in finished:
-                        done.add(running.pop(step).id)
-                        step.result()
+                    for future in finished:
+                        done.add(running.pop(future).id)
+                        future.result()
             finally:
                 stopped.set()
 
@@ -117,8 +121,11 @@ class _Work:
     step: Step
     plan_name: str
     cores: Cores
-    pool: ThreadPoolExecutor
+    urgency: int
     stopped: threading.Event
+    shards: tuple[int, int] = (0, 0)  # in all, and left
+    started: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def finish(self) -> None:
         """Do what is missing of the step and close it."""
@@ -129,14 +136,21 @@ class _Work:
             return
         layout = ensure_layout(store, step, shards=self._shards(), min_rows=MIN_ROWS.get(verb_of(step), 1))
         missing = sorted(set(range(len(layout.shards))) - set(done_shards(store, step.id)))
-        watcher.step_started(step, len(layout.shards), len(missing))
-        for shard in [self.pool.submit(self._run_shard, number) for number in missing]:
-            shard.result()
+        self.shards = (len(layout.shards), len(missing))
+        with ThreadPoolExecutor(min(self.runner.workers, len(missing)) or 1) as pool:
+            for shard in [pool.submit(self._run_shard, number) for number in missing]:
+                shard.result()
         if self.stopped.is_set():
             return
         result = close(store, step.id)
         _sweep(store, step.id, result)
         watcher.step_finished(step, result)
+
+    def _tell_start(self) -> None:
+        with self.lock:
+            if not self.started:
+                self.runner.watcher.step_started(self.step, *self.shards)
+            self.started = True
 
     def _shards(self) -> int:
         rows = sum(part.rows for part in input_parts(self.runner.store, self.step))
@@ -144,11 +158,12 @@ class _Work:
 
     def _run_shard(self, shard: int) -> None:
         verb = verb_of(self.step)
-        needed = cores_for(verb, self.runner.workers)
+        needed = cores_for(self.step, self.runner.workers, accelerated())
         for attempt in range(1, self.runner.tries + 1):
-            with self.cores.taken(needed):
+            with self.cores.taken(needed, self.urgency):
                 if self.stopped.is_set():
                     return
+                self._tell_start()
                 failure = self._attempt(verb, shard, needed)
             if failure is None:
                 self.runner.watcher.shard_finished(self.step, shard)
@@ -169,7 +184,9 @@ class _Work:
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with (
             log.open("ab") as stderr,
-            subprocess.Popen(argv, stderr=stderr, env={**os.environ, **thread_limits(threads)}, **pipes) as process,
+            subprocess.Popen(
+                argv, stderr=stderr, env={**ENVIRONMENT, **os.environ, **thread_limits(threads)}, **pipes
+            ) as process,
         ):
             last = self._follow(process, shard)
         return _failure(process.returncode, last, step, shard, log)
@@ -190,21 +207,23 @@ class _Work:
         return last
 
 
-def cores_for(verb: str, cores: int, accelerated: bool | None = None) -> int:
-    """Cores one shard takes. Where there is an accelerator, two models must not share it."""
+def cores_for(step: Step, cores: int, accelerated: bool) -> int:
+    """Cores one shard of the step takes. Two models must not share an accelerator."""
+    verb = verb_of(step)
     if verb not in ("train", "measure", "ask"):
         return 1
-    if accelerated is None:
-        accelerated = sys.platform == "darwin" or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
-    return cores if accelerated else max(1, cores // 2)
+    alone = accelerated or isinstance(step.action, TrainBase)  # nothing else can go on before there is a base
+    return cores if alone else max(1, cores // 2)
+
+
+def accelerated() -> bool:
+    """Whether this machine has a GPU that torch may use. Told without torch, which the runner does not load."""
+    return sys.platform == "darwin" or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
 
 
 def thread_limits(threads: int) -> dict[str, str]:
-    """Environment of a process that may use so many threads. Waiting threads sleep: where cores are shared with
-    anything else, spinning ones have been seen to cost fifteen times the work itself.
-    """
-    count = {name: str(threads) for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")}
-    return {**count, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    """Environment of a process that may use so many threads."""
+    return {name: str(threads) for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")}
 
 
 def cores() -> int:

@@ -39,6 +39,7 @@ def reinstruct(
     teacher: Model | None = None,
     *,
     rules: SelectAdvice = SelectAdvice(),
+    candidates: int = 0,
     size: int = 0,
     rewrite_size: int = 2000,
     upsample: int = 2,
@@ -53,14 +54,16 @@ def reinstruct(
 
     `rewrites` are pairs with the document each was written from; without them a `teacher` (any chat model) answers
     `rewrite_size` guessed instructions, and without one the seed's own responses lose lines and are to be restored.
-    `size` samples that many synthetic pairs (the paper: 8000, 16000, 32000; 0 takes all). `compat` judges texts
-    and pairs as the released code does.
+    `candidates` samples that many selected texts before any model sees them (the release's data_size), `size` that
+    many synthetic pairs (the paper: 8000, 16000, 32000); 0 takes all. `compat` judges texts and pairs as the released
+    code does.
     """
     rules = replace(rules, compat=compat or rules.compat)
     instruction_rules = InstructionRules(compat=compat)
     response_rules = ResponseRules(remove_refusals=remove_refusals)
 
-    texts = corpus.map(rules, name="select").gather(DropDuplicates(), name="deduplicate")
+    selected = corpus.map(rules, name="select").gather(DropDuplicates(), name="deduplicate")
+    texts = selected.gather(Sample(candidates, random_seed), name="candidates")
     backward = base.train(seed.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
     guesses = texts.map(WriteInstruction(backward, BACKWARD, sampling=writing), instruction_rules, name="guess")
 
