@@ -6,5 +6,5 @@ from components import WORKER, container
 
 
 @dsl.container_component
-def publish_dataset(store: str, plan: str, made: dsl.Output[dsl.Dataset]):
+def publish_dataset(store: str, plan: str, made: dsl.Output[dsl.Dataset], folder: str = ""):
     return container("publish", WORKER)

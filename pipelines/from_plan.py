@@ -66,22 +66,38 @@ def compile_plan(
     compiler.Compiler().compile(_pipeline(plan, store, images, servers), str(path))
 
 
-def _pipeline(plan: Plan, store_uri: str, images: Images, servers: Servers):
-    steps = [step for step in steps_of(plan).values() if not isinstance(step.action, Concat)]
-    servers_json = msgspec.json.encode(servers, order="sorted").decode()
-
-    @dsl.pipeline(name=_dns_name(plan.id), description=f"{plan.recipe}, planned as {plan.id}")
-    def from_plan(store: str = store_uri, plan: str = f"plans/{plan.id}.json"):
-        tasks: dict[str, dsl.PipelineTask] = {}
-        for step in steps:
-            task = COMPONENTS[verb_of(step)](store=store, plan=plan, step=step.id, servers=servers_json)
-            task.after(*[tasks[needed.id] for needed in _needed(step)])
-            tasks[step.id] = _set(task, step.name, _image(step, images, servers))
-        published = publish_dataset(store=store, plan=plan)
-        published.after(*[tasks[step.id] for step in _last(steps)])
-        _set(published, "publish", images.worker)
+def _pipeline(planned: Plan, store_uri: str, images: Images, servers: Servers):
+    @dsl.pipeline(name=dns_name(planned.id), description=f"{planned.recipe}, planned as {planned.id}")
+    def from_plan(store: str = store_uri, plan: str = f"plans/{planned.id}.json"):
+        tasks = step_tasks(planned, store, plan, images, servers)
+        publish_task(planned, tasks, images, store=store, plan=plan)
 
     return from_plan
+
+
+def step_tasks(planned: Plan, store: str, plan: str, images: Images, servers: Servers) -> dict[str, dsl.PipelineTask]:
+    """Inside a pipeline, the task of each step of the plan by the step's id."""
+    servers_json = msgspec.json.encode(servers, order="sorted").decode()
+    tasks: dict[str, dsl.PipelineTask] = {}
+    for step in _steps(planned):
+        task = COMPONENTS[verb_of(step)](store=store, plan=plan, step=step.id, servers=servers_json)
+        task.after(*[tasks[needed.id] for needed in _needed(step)])
+        tasks[step.id] = _set(task, step.name, _image(step, images, servers))
+    return tasks
+
+
+def publish_task(
+    planned: Plan, tasks: Mapping[str, dsl.PipelineTask], images: Images, name: str = "publish", **given: str
+) -> None:
+    """A task that publishes the plan once its steps are done; `given` are the component's inputs."""
+    published = publish_dataset(**given)
+    published.after(*[tasks[step.id] for step in _last(_steps(planned))])
+    _set(published, name, images.worker)
+
+
+def _steps(planned: Plan) -> list[Step]:
+    """Steps that have a task."""
+    return [step for step in steps_of(planned).values() if not isinstance(step.action, Concat)]
 
 
 def _set(task: dsl.PipelineTask, name: str, image: str) -> dsl.PipelineTask:
@@ -109,6 +125,6 @@ def _last(steps: Iterable[Step]) -> list[Step]:
     return [step for step in steps if step.id not in waited_for]
 
 
-def _dns_name(name: str) -> str:
+def dns_name(name: str) -> str:
     """At most 63 lower-case letters, digits and dashes; the end, which tells plans apart, is kept."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[-63:].strip("-")

@@ -1,19 +1,21 @@
 """The command line. The rule: a deliberate error is one sentence on standard error and exit code 2.
 
-reinstruct recipes | show | run | status | report | compile
+reinstruct recipes | show | run | compare | status | report | compile
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
 from reinstruct.errors import RecipeError, ReinstructError
 
 if TYPE_CHECKING:
+    from reinstruct.planfile import Plan
     from reinstruct.runfile import Wanted
+    from reinstruct.store import Store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,11 +23,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn an unlabeled text corpus into instruction-tuning data, and that data into a tuned model.",
 )
+# What typer raises for flags and commands it cannot take. Its own name has moved between versions.
+USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[1])
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}  # inputs and settings differ between recipes
 
 Name = Annotated[str, typer.Argument(metavar="RECIPE", help="a recipe's name, or a run file (.toml)")]
 Out = Annotated[str, typer.Option(help="folder or file:// URI for everything the run makes; default runs/RECIPE")]
-Limit = Annotated[int | None, typer.Option(min=0, help="take only that many documents; 0 takes all")]
+Limit = Annotated[int | None, typer.Option(help="take only that many documents; 0 takes all")]
 HeldOut = Annotated[float | None, typer.Option(help="share of the seed kept from every model to measure on [0.1]")]
 Server = Annotated[
     list[str] | None,
@@ -70,20 +74,52 @@ def run(
     Run it again after any interruption: finished steps cost nothing, and no reply of a model is asked for twice.
     """
     from reinstruct.console import finished, watching
-    from reinstruct.planning import plan_run
     from reinstruct.publish import publish
+    from reinstruct.runner import LocalRunner, check_models, cores
+    from reinstruct.serving import parse_servers
+
+    servers = parse_servers(server or [])
+    plan, store = _planned(_wanted(name, context, out, limit, held_out))
+    check_models(plan, servers)
+    with watching(plan) as watcher:
+        LocalRunner(store, watcher, workers or cores(), servers).run(plan)
+    finished(publish(store, plan), watcher, store, plan)
+
+
+@app.command(context_settings=OPEN)
+def compare(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="two recipes or more, then their flags")],
+    out: Annotated[str, typer.Option(help="folder or file:// URI for everything the runs make")] = "runs/compare",
+    limit: Limit = None,
+    held_out: HeldOut = None,
+    server: Server = None,
+    workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: one per core")] = 0,
+) -> None:
+    """Run several recipes on the same inputs and tabulate what each made. What they share is done once.
+
+    Inputs and settings go to every recipe that takes them; --RECIPE.NAME VALUE to that one alone.
+    """
+    from itertools import takewhile
+
+    from reinstruct.compare import as_rows, plan_comparison, publish_all, save_all
+    from reinstruct.console import print_table, watching
+    from reinstruct.preflight import check_data
     from reinstruct.runner import LocalRunner, check_models, cores
     from reinstruct.serving import parse_servers
     from reinstruct.store import open_store
 
-    asked = _wanted(name, context, out, limit, held_out)
-    servers = parse_servers(server or [])
-    plan = plan_run(asked.ask)
-    check_models(plan, servers)
-    store = open_store(asked.out)
-    with watching(plan) as watcher:
-        LocalRunner(store, watcher, workers or cores(), servers).run(plan)
-    finished(publish(store, plan), watcher)
+    given = [*names, *context.args]
+    chosen = list(takewhile(lambda item: not item.startswith("--"), given))
+    servers, store = parse_servers(server or []), open_store(out)
+    _expect_folder(out, store)
+    plans = plan_comparison(chosen, given[len(chosen) :], limit=limit, held_out=held_out)
+    together = save_all(store, plans)
+    check_data(together)
+    check_models(together, servers)
+    with watching(together) as watcher:
+        LocalRunner(store, watcher, workers or cores(), servers).run(together)
+    print_table(as_rows(publish_all(store, plans)))
 
 
 @app.command()
@@ -124,31 +160,59 @@ def compile_(
     from pathlib import Path
 
     from reinstruct.planfile import save
-    from reinstruct.planning import plan_run
     from reinstruct.serving import parse_servers
-    from reinstruct.store import open_store
 
-    asked = _wanted(name, context, out, limit, held_out)
-    plan, store = plan_run(asked.ask), open_store(asked.out)
+    servers = parse_servers(server or [])
+    plan, store = _planned(_wanted(name, context, out, limit, held_out))
     try:
         from pipelines.from_plan import compile_plan
     except ImportError as error:
         raise RecipeError(f'compiling needs {error.name}: pip install "reinstruct[pipelines]"') from error
     save(store, plan)
-    compile_plan(plan, store=store.root, path=Path(output), servers=parse_servers(server or []))
+    compile_plan(plan, store=store.root, path=Path(output), servers=servers)
     typer.echo(output)
 
 
 def main() -> None:
     """The command `reinstruct`."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except ReinstructError as error:
-        print(f"reinstruct: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error), 2)
+    except USAGE_ERROR as error:
+        said = cast(typer.BadParameter, error).format_message()  # empty where help was printed instead
+        _fail(f"{said.rstrip('.')} (`reinstruct --help` lists what there is)" if said else "", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted; the same command goes on where it stopped", 130)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    if sentence:
+        print(f"reinstruct: {sentence}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _wanted(name: str, context: typer.Context, out: str, limit: int | None, held_out: float | None) -> Wanted:
     from reinstruct.runfile import wanted
 
     return wanted(name, context.args, out=out, limit=limit, held_out=held_out)
+
+
+def _planned(asked: Wanted) -> tuple[Plan, Store]:
+    """The plan and the store to carry it out in, once what can be checked beforehand was."""
+    from reinstruct.planning import plan_run
+    from reinstruct.preflight import check_data
+    from reinstruct.store import open_store
+
+    store = open_store(asked.out)
+    _expect_folder(asked.out, store)
+    plan = plan_run(asked.ask)
+    check_data(plan)
+    return plan, store
+
+
+def _expect_folder(out: str, store: Store) -> None:
+    place = store.path("")
+    found = next(path for path in (place, *place.parents) if path.exists())
+    if not found.is_dir():
+        raise RecipeError(f"--out is {out}, but {found} is a file; accepted: a folder, which is made if it is missing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +23,8 @@ from rich.table import Table
 from rich.tree import Tree
 
 from reinstruct import recipes
-from reinstruct.commit import Result, done_shards, layout_of, result_of
-from reinstruct.plan import Concat, Step, models_in
+from reinstruct.commit import Count, Result, done_shards, layout_of, result_of
+from reinstruct.plan import Concat, Read, Step, models_in, walk
 from reinstruct.planfile import Plan, steps_of
 from reinstruct.settings import presets_of
 from reinstruct.store import Store
@@ -62,6 +62,8 @@ def _flags(name: str, kind: Any, default: Any) -> Generator[tuple[str, str, str]
     if not dataclasses.is_dataclass(kind):
         yield name, getattr(kind, "__name__", str(kind)), _short(default)
         return
+    if default is None and isinstance(kind, type):  # a setting whose class stands below the recipe
+        default = kind()
     presets = presets_of(kind) if isinstance(kind, type) else {}
     if presets and not hasattr(kind, "read"):
         yield name, f"preset: {', '.join(presets)}", ""
@@ -193,8 +195,8 @@ def watching(plan: Plan) -> Generator[ProgressWatcher]:
         yield ProgressWatcher(progress, steps)
 
 
-def finished(summary: dict[str, Any], watcher: ProgressWatcher) -> None:
-    """Say what a run made and where it is."""
+def finished(summary: dict[str, Any], watcher: ProgressWatcher, store: Store, plan: Plan) -> None:
+    """Say what a run made and where it is; where nothing was made of the corpus, what became of it."""
     out.print(f"\n{watcher.ran} steps run, {watcher.found} found finished.")
     out.print(f"dataset  {summary['dataset']}  ({summary['rows']:,} pairs, {summary['synthetic']:,} of them synthetic)")
     for name, path in summary["models"].items():
@@ -202,3 +204,34 @@ def finished(summary: dict[str, Any], watcher: ProgressWatcher) -> None:
     for label, nll in summary["held_out_nll"].items():
         out.print(f"held-out loss, {label:<10} {nll:.4f}")
     out.print(f"report   {summary['report']}", soft_wrap=True)
+    if not summary["synthetic"]:
+        out.print(f"[yellow]No synthetic pair was made:[/] {most_lost(store, plan)}", soft_wrap=True)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of numbers; the first is the heading, and so is the first column."""
+    heading, *rows = rows
+    table = Table(box=None, pad_edge=False)
+    for title in heading:
+        table.add_column(title, justify="right" if title else "left")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def most_lost(store: Store, plan: Plan) -> str:
+    """Which step between the corpus and the dataset turned away most rows, and for which reason most often."""
+    after_corpus: set[str] = {plan.corpus}
+    lost: list[tuple[int, Step, Count]] = []
+    for step in walk(steps_of(plan)[plan.data]):
+        if step.id not in after_corpus and not after_corpus & {needed.id for needed in step.inputs}:
+            continue
+        after_corpus.add(step.id)
+        result = result_of(store, step.id)
+        lost += [(sum(count.rejected.values()), step, count) for count in result.counts] if result else []
+    most, step, count = max(lost, key=lambda found: found[0])
+    if not most:
+        return "no row was turned away, so there were none to begin with"
+    reason, times = max(count.rejected.items(), key=lambda item: item[1])
+    stage = "" if isinstance(step.action, Read) else f" ({count.stage})"
+    return f"{step.name}{stage} turned away {most:,} of {count.read:,} rows, most often as {reason} ({times:,})"

@@ -34,12 +34,15 @@ VERBS = ("read", "map", "ask", "gather", "train", "measure", "publish")
 
 
 class Task(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What one container is told. `servers` maps a model's name ("" = every model) to the URLs that serve it."""
+    """What one container is told. `servers` maps a model's name ("" = every model) to the URLs that serve it; `folder`
+    of the store is what a plan is published in.
+    """
 
     store: str
     plan: str
     step: str = ""
     shard: int = -1
+    folder: str = ""
     servers: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
@@ -67,7 +70,7 @@ def run_task(verb: str, task: Task, progress: Progress | None = None) -> dict[st
     if verb == "publish":
         from reinstruct.publish import publish
 
-        return publish(store, plan)
+        return publish(store, plan, task.folder)
     step = _step(plan, task.step, verb)
 
     def opened(model: Model) -> Any:

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reinstruct.decoding import Chooser
 from reinstruct.errors import LLMError, RecipeError
 from reinstruct.llm import Batch, Reply, Request, Sampling
 from reinstruct.prompting import prompt_ids
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTEXT = 2048  # tokens, for the rare model that does not state its own
 TOKENS_PER_CHARACTER = 4  # at most, in byte-level vocabularies: how far back a stop string may begin
-NUCLEUS = 256  # most likely tokens tried first for top_p; sorting a whole vocabulary costs more than a small model
 
 
 @dataclass
@@ -195,7 +195,7 @@ def _decode(loaded: _Loaded, rows: list[_Row], sampling: Sampling, ends: frozens
     ids, mask = _left_padded([row.ids for row in rows], device)
     position = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    chooser = _Chooser.of(rows, sampling, device)
+    chooser = Chooser.of([(row.ids, row.room, row.request.seed) for row in rows], sampling, device)
     while rows:
         with torch.inference_mode():
             context: Any = {"attention_mask": mask, "position_ids": position, "past_key_values": cache}
@@ -245,68 +245,3 @@ def _text(tokenizer: Any, ids: list[int]) -> str:
 def first_stop(text: str, stop: tuple[str, ...]) -> int | None:
     """Where the earliest stop string begins."""
     return min((at for s in stop if s and (at := text.find(s)) >= 0), default=None)
-
-
-@dataclass
-class _Chooser:
-    """Picks each row's next token. `drawn` [rows, steps] are uniform numbers from each row's own generator."""
-
-    sampling: Sampling
-    drawn: torch.Tensor | None
-    prompts: list[list[int]]
-    seen: torch.Tensor | None = None  # [rows, vocabulary]: tokens of prompt and reply, for the repetition penalty
-
-    @classmethod
-    def of(cls, rows: list[_Row], sampling: Sampling, device: Any) -> _Chooser:
-        import torch
-
-        drawn = None
-        if sampling.temperature > 0:
-            generators = [torch.Generator().manual_seed(row.request.seed % 2**63) for row in rows]
-            draws = [torch.rand(row.room, generator=own) for row, own in zip(rows, generators, strict=True)]
-            drawn = torch.nn.utils.rnn.pad_sequence(draws, batch_first=True).to(device)
-        return cls(sampling, drawn, [row.ids for row in rows])
-
-    def keep(self, rows: torch.Tensor) -> None:
-        self.drawn = None if self.drawn is None else self.drawn[rows]
-        self.seen = None if self.seen is None else self.seen[rows]
-
-    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Next token ids [rows, 1] from logits [rows, vocabulary]."""
-        if self.sampling.repetition_penalty != 1.0:
-            logits = self._penalised(logits)
-        if self.drawn is None:
-            chosen = logits.argmax(-1, keepdim=True)
-        else:
-            chances = (logits / self.sampling.temperature).softmax(-1)
-            chosen = _draw(chances, self.sampling.top_p, self.drawn[:, step : step + 1])
-        if self.seen is not None:
-            self.seen.scatter_(1, chosen, True)
-        return chosen
-
-    def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
-        """Keskar et al. 2019, as in vLLM and transformers: tokens seen lose, whatever the sign of their logit."""
-        import torch
-
-        if self.seen is None:
-            self.seen = logits.new_zeros(logits.shape, dtype=torch.bool)
-            for row, ids in enumerate(self.prompts):
-                self.seen[row, ids] = True
-        penalty = self.sampling.repetition_penalty
-        return logits.where(~self.seen, (logits / penalty).where(logits > 0, logits * penalty))
-
-
-def _draw(chances: torch.Tensor, top_p: float, drawn: torch.Tensor) -> torch.Tensor:
-    """A token per row by inverting the cumulated chances of its nucleus (Holtzman et al. 2020) at `drawn`."""
-    order = None
-    if top_p < 1:
-        top, order = chances.topk(min(NUCLEUS, chances.shape[-1]))
-        if bool((top.sum(-1) < top_p).any()):
-            top, order = chances.sort(dim=-1, descending=True, stable=True)
-        before = top.cumsum(-1) - top
-        chances = top.masked_fill(before >= top_p, 0.0)
-    cumulated = chances.cumsum(-1)
-    # The last possible token is the first to reach the whole sum; rounding must not lead beyond it.
-    last = (cumulated >= cumulated[:, -1:]).int().argmax(-1, keepdim=True)
-    at = (cumulated <= drawn * cumulated[:, -1:]).sum(-1, keepdim=True).minimum(last)
-    return at if order is None else order.gather(1, at)

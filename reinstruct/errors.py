@@ -53,3 +53,9 @@ class LLMUnavailable(LLMError):
 
 class LLMRefused(LLMError):
     """The server refused the request itself; retrying cannot help."""
+
+
+def expect(right: bool, name: str, given: object, accepted: str) -> None:
+    """RecipeError naming a setting, what was given and what is accepted, unless it is right."""
+    if not right:
+        raise RecipeError(f"{name} is {given!r}; accepted: {accepted}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from reinstruct.errors import expect
 from reinstruct.records import Message
 
 Prompt = str | tuple[Message, ...]
@@ -29,6 +30,12 @@ class Sampling:
     stop: tuple[str, ...] = ()
     repetition_penalty: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        expect(self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        expect(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1")
+        expect(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
+        expect(self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ The rule: everything that can be wrong with what the user gave is found here, be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -76,7 +77,7 @@ def _plan(
         recipe=recipe.name,
         settings={
             **ask.inputs,
-            **{name: describe(value) for name, value in {**defaults, **settings}.items()},
+            **{key: value for name in settings for key, value in changed(name, settings[name], defaults[name])},
             "limit": ask.limit,
             "held_out": ask.held_out,
         },
@@ -86,6 +87,18 @@ def _plan(
         models=trained,
         losses={label: step.id for label, step in losses.items()},
     )
+
+
+def changed(name: str, value: Any, default: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted name, plain value) of a setting, or of the fields of one, where it differs from the default."""
+    if value == default:
+        return
+    if not dataclasses.is_dataclass(value):
+        yield name, describe(value)
+        return
+    for part in dataclasses.fields(value):
+        before = getattr(default, part.name, None)
+        yield from changed(f"{name}.{part.name}", getattr(value, part.name), before)
 
 
 def _losses(
@@ -116,6 +129,10 @@ def _check_inputs(recipe: recipes.Recipe, ask: Ask) -> None:
     missing = [i.name for i in recipe.inputs if i.required and not ask.inputs.get(i.name)]
     if missing:
         raise RecipeError(f"{recipe.name} needs {_join([f'--{name}' for name in missing])}")
+    datasets = [i.name for i in recipe.inputs if i.record_type and ask.inputs.get(i.name)]
+    for name in ask.columns:
+        if name not in datasets:
+            raise RecipeError(f"columns of {name} are given, but they can be named for {_join(datasets)} alone")
     if ask.limit < 0:
         raise RecipeError(f"limit is {ask.limit}; accepted: a whole number of documents, 0 for all")
     if not 0 <= ask.held_out < 1:
@@ -133,10 +150,10 @@ def _dataset(wanted: recipes.Input, ask: Ask) -> Dataset[Any]:
 def _model(uri: str, corpus: Dataset[Any] | None) -> Model:
     if not uri.startswith(SCRATCH):
         return existing_model(uri)
-    size = uri.removeprefix(SCRATCH)
-    if size not in ("tiny", "small"):
+    size, accepted = uri.removeprefix(SCRATCH), ["scratch:tiny", "scratch:small"]
+    if uri not in accepted:
         raise RecipeError(
-            f"no base {uri!r}{suggestion(size, ['tiny', 'small'])}; accepted: scratch:tiny, scratch:small"
+            f"no base {uri!r}{suggestion(uri, accepted)}; accepted: {_join(accepted)}, a folder or a hub id"
         )
     if corpus is None:
         raise RecipeError(f"{uri} is trained on the corpus, and this recipe takes none; name an existing model")

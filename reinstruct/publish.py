@@ -28,34 +28,38 @@ ROWS_PER_FILE = 100_000
 SUMMARY = "run.json"
 
 
-def publish(store: Store, plan: Plan) -> dict[str, Any]:
-    """Publish a finished plan; what is where, as `run.json` says it too. Nothing is done a second time."""
-    before = store.get(SUMMARY)
+def publish(store: Store, plan: Plan, folder: str = "") -> dict[str, Any]:
+    """Publish a finished plan; what is where, as `run.json` says it too. Nothing is done a second time.
+
+    `folder` of the store holds it all, for a store with several plans; empty: the store's root does.
+    """
+    place = f"{folder}/" if folder else ""
+    before = store.get(place + SUMMARY)
     if before is not None and (summary := msgspec.json.decode(before)).get("plan") == plan.id:
         return summary
-    store.delete(SUMMARY)
-    rows = _publish_dataset(store, plan)
-    models = {name: _publish_model(store, name, step_id) for name, step_id in plan.models.items()}
-    write_report(store, plan, store.path("report.html"))
+    store.delete(place + SUMMARY)
+    rows = _publish_dataset(store, plan, place)
+    models = {name: _publish_model(store, f"{place}models", name, step_id) for name, step_id in plan.models.items()}
+    write_report(store, plan, store.path(f"{place}report.html"))
     losses = {label: _metrics(store, step_id).get("nll") for label, step_id in plan.losses.items()}
     summary = {
         "plan": plan.id,
         "recipe": plan.recipe,
-        "dataset": str(store.path("dataset")),
+        "dataset": str(store.path(f"{place}dataset")),
         **rows,
         "models": models,
         "held_out_nll": losses,
-        "report": str(store.path("report.html")),
+        "report": str(store.path(f"{place}report.html")),
     }
-    store.put(SUMMARY, msgspec.json.format(msgspec.json.encode(summary)))
+    store.put(place + SUMMARY, msgspec.json.format(msgspec.json.encode(summary)))
     return summary
 
 
-def _publish_dataset(store: Store, plan: Plan) -> dict[str, int]:
+def _publish_dataset(store: Store, plan: Plan, place: str) -> dict[str, int]:
     """Parquet files `datasets.load_dataset("parquet")` opens, with a `messages` column, and a card."""
     import polars as pl
 
-    new = _emptied(store, ".dataset.new")
+    new = _emptied(store, f"{place}.dataset.new")
     rows = synthetic = 0
     pending: list[pl.DataFrame] = []
     files = 0
@@ -70,7 +74,7 @@ def _publish_dataset(store: Store, plan: Plan) -> dict[str, int]:
         table = pl.concat(pending) if pending else with_messages(_no_rows())
         table.write_parquet(new / f"train-{files:05d}.parquet")
     (new / "README.md").write_text(dataset_card(store, plan), encoding="utf-8")
-    _swap(new, store.path("dataset"))
+    _swap(new, store.path(f"{place}dataset"))
     return {"rows": rows, "synthetic": synthetic}
 
 
@@ -85,18 +89,18 @@ def with_messages(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.with_columns(messages=pl.concat_list(user, assistant))
 
 
-def _publish_model(store: Store, name: str, step_id: str) -> str:
+def _publish_model(store: Store, models: str, name: str, step_id: str) -> str:
     """The model's folder under its name. Files are linked, not copied."""
     result = result_of(store, step_id)
     assert result is not None
     source = store.path(result.shards[0].model)
-    new = _emptied(store, f"models/.{name}.new")
+    new = _emptied(store, f"{models}/.{name}.new")
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         target = new / file.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(file, target)
-    _swap(new, store.path(f"models/{name}"))
-    return str(store.path(f"models/{name}"))
+    _swap(new, store.path(f"{models}/{name}"))
+    return str(store.path(f"{models}/{name}"))
 
 
 def _metrics(store: Store, step_id: str) -> dict[str, Any]:

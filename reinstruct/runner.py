@@ -144,7 +144,10 @@ class _Work:
             return
         result = close(store, step.id)
         _sweep(store, step.id, result)
-        watcher.step_finished(step, result)
+        if missing:
+            watcher.step_finished(step, result)
+        else:  # killed between the last commit and the closing
+            watcher.step_found(step, result)
 
     def _tell_start(self) -> None:
         with self.lock:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any, cast, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -17,7 +18,7 @@ def settings_from(given: Mapping[str, Any], wanted: Mapping[str, tuple[Any, Any]
     """Typed values of the settings given. `wanted` maps a setting to its type and default.
 
     A setting that is itself a dataclass is given field by field (`sft.epochs`, or a nested table), on top of its
-    default or of a preset named by the setting itself (`rules = "loose"`).
+    default or of a preset named by the setting itself (`rules = "loose"`). A number is never negative.
     """
     grouped = _grouped(given)
     _expect_known("setting", grouped, wanted)
@@ -46,9 +47,10 @@ def _converted(name: str, value: Any, kind: Any, default: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         if isinstance(value, str) and hasattr(kind, "read"):
             return cast(Any, kind).read(value)
-        fields: dict[str, Any] = dict(value) if isinstance(value, dict) else {"": value}
+        fields = _grouped(cast(dict[str, Any], value)) if isinstance(value, dict) else {"": value}
         base = _preset(name, fields.pop("", fields.pop("preset", None)), cast(type[Any], kind), default)
-        hints = get_type_hints(cast(type[Any], kind))
+        types = get_type_hints(cast(type[Any], kind))
+        hints = {part.name: types[part.name] for part in dataclasses.fields(kind)}
         _expect_known(f"field of {name}", fields, hints)
         changed = {f: _converted(f"{name}.{f}", v, hints[f], getattr(base, f)) for f, v in fields.items()}
         return dataclasses.replace(base, **changed)
@@ -56,10 +58,14 @@ def _converted(name: str, value: Any, kind: Any, default: Any) -> Any:
         value = value.lower() in ("yes", "on")
     if isinstance(value, str) and str(kind).startswith("tuple"):
         value = [piece.strip() for piece in value.split(",") if piece.strip()]
+    wrong = RecipeError(f"setting {name} is {value!r}; accepted: {_kind_name(kind)}")
     try:
-        return msgspec.convert(value, kind, strict=False)
+        converted = msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise RecipeError(f"setting {name} is {value!r}; accepted: {_kind_name(kind)}") from error
+        raise wrong from error
+    if isinstance(converted, (int, float)) and not 0 <= converted < math.inf:
+        raise wrong
+    return converted
 
 
 def _preset(name: str, preset: Any, kind: type[Any], default: Any) -> Any:
@@ -84,5 +90,7 @@ def _expect_known(what: str, given: Mapping[str, Any], known: Mapping[str, Any])
 
 
 def _kind_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if get_origin(kind) is Literal:
+        return ", ".join(map(str, get_args(kind)))
+    names = {int: "a whole number, 0 or more", float: "a number, 0 or more", bool: "true or false", str: "text"}
     return names.get(kind, str(kind))

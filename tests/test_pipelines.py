@@ -138,7 +138,7 @@ def test_a_concatenation_has_no_task_and_its_inputs_are_waited_for(plan, tmp_pat
     made = edges(compiled(plan, tmp_path / "p.yaml"))
     before = {name_of(id): {name_of(needed) for needed in found} for id, found in made.items()}
     assert before["corpus"] == set()
-    assert before["guess"] == {"deduplicate", "backward"}
+    assert before["guess"] == {"candidates", "backward"}
     assert before["final"] == {"tag-seed", "tag-synthetic", "base"}
     assert before["loss-final"] == {"held-out", "final"}
     assert "concat" not in before

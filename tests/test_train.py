@@ -68,6 +68,9 @@ def test_unreadable_jobs_are_refused(tmp_path):
         {"warmup_ratio": 1},
         {"batch_size": 0},
         {"max_tokens": 1},
+        {"lora_rank": -1},
+        {"lora_alpha": 0},
+        {"lora_dropout": 1},
     ],
 )
 def test_wrong_settings_are_named(setting):
@@ -112,6 +115,15 @@ def test_missing_libraries_are_named(data):
 
     with pytest.raises(TrainingError, match=r'needs torch, trl: pip install "reinstruct\[train\]"'):
         check(make_job(fields(data=[data])), find)
+
+
+def test_adapters_need_their_library_and_nothing_else_does(data):
+    def find(name):
+        return None if name == "peft" else name
+
+    check(make_job(fields(data=[data])), find)
+    with pytest.raises(TrainingError, match="lora_rank needs peft"):
+        check(make_job(fields(data=[data], settings={"lora_rank": 8})), find)
 
 
 @pytest.mark.parametrize("base", ["", "/no/such/folder", "./none", "a/b/c", "scratch:tiny"])
@@ -335,10 +347,60 @@ def test_killed_training_ends_with_the_same_weights(data, base, tmp_path):
     assert weights(tmp_path / "killed" / "o") == weights(tmp_path / "whole" / "o")
 
 
+def tensors(folder):
+    from safetensors.torch import load_file
+
+    return load_file(Path(folder) / "model.safetensors")
+
+
 @pytest.mark.slow
-def test_two_processes_train_like_one(data, base, tmp_path):
-    alone = run(sft_job(data, base, tmp_path / "alone", epochs=1))
-    job = msgspec.structs.replace(sft_job(data, base, tmp_path / "both", epochs=1), checkpoint_s=0.0)
+def test_adapters_learn_and_are_merged_into_the_linear_layers_alone(data, base, tmp_path):
+    """A merged model is a plain one: the same files and tensors as its base, loaded by anything that loads that."""
+    run(sft_job(data, base, tmp_path / "1", lora_rank=4))
+    before, after = tensors(base), tensors(tmp_path / "1" / "o")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed == {name for name in before if "_proj" in name}
+    assert not list((tmp_path / "1" / "o").glob("adapter*"))
+    nll = {name: measured(data, model, tmp_path / name)["nll"] for name, model in models(base, tmp_path)}
+    assert nll["after"] < 0.95 * nll["before"]
+
+
+@pytest.mark.slow
+def test_a_merged_model_can_be_trained_with_adapters_again(data, base, tmp_path):
+    run(sft_job(data, base, tmp_path / "1", lora_rank=4))
+    run(sft_job(data, str(tmp_path / "1" / "o"), tmp_path / "2", lora_rank=4))
+    first, second = (measured(data, str(tmp_path / n / "o"), tmp_path / f"loss-{n}")["nll"] for n in "12")
+    assert second < first
+
+
+class StopEarly(Exception):
+    """Raised in the middle of a training, as a kill would end it."""
+
+
+@pytest.mark.slow
+def test_interrupted_training_of_adapters_ends_with_the_same_weights(data, base, tmp_path):
+    run(sft_job(data, base, tmp_path / "whole", lora_rank=4, lora_dropout=0.2))
+    job = sft_job(data, base, tmp_path / "killed", lora_rank=4, lora_dropout=0.2)
+
+    def stop_at_7(done, total):
+        if done == 7:
+            raise StopEarly
+
+    with pytest.raises(StopEarly):
+        run(msgspec.structs.replace(job, checkpoint_s=0.0), stop_at_7)
+    seen = []
+    run(job, lambda done, total: seen.append(done))
+    assert seen == list(range(7, 16))
+    assert weights(tmp_path / "killed" / "o") == weights(tmp_path / "whole" / "o")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 4])
+def test_two_processes_train_like_one(data, base, tmp_path, rank):
+    settings = {"epochs": 1, "lora_rank": rank, "lora_dropout": 0.0}
+    alone = run(sft_job(data, base, tmp_path / "alone", **settings))
+    job = msgspec.structs.replace(sft_job(data, base, tmp_path / "both", **settings), checkpoint_s=0.0)
     (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*torchrun, "-m", "reinstruct.train", "--config", tmp_path / "job.json"]
@@ -346,6 +408,7 @@ def test_two_processes_train_like_one(data, base, tmp_path):
     both = json.loads((tmp_path / "both" / "o" / "metrics.json").read_text())
     assert both["curve"] == [[step, pytest.approx(loss, abs=1e-3)] for step, loss in alone["curve"]]
     assert [path.name for path in (tmp_path / "both").iterdir() if path.name.startswith(".")] == []
+    assert tensors(tmp_path / "both" / "o").keys() == tensors(base).keys()
     saved = newest(tmp_path / "both" / "w" / "checkpoints")
     assert {path.name for path in saved.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
 
@@ -379,10 +442,12 @@ def test_shares_multiply_to_the_batch():
 
 
 @pytest.mark.slow
-def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_path):
+@pytest.mark.parametrize("rank", [0, 4])
+def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_path, rank):
     from trl.trainer.sft_trainer import SFTTrainer
 
     from reinstruct.train.fit import PlainLossTrainer, Schedule, fit
+    from reinstruct.train.lora import Lora
     from reinstruct.train.model import load_model, load_tokenizer
     from reinstruct.train.rows import encode_all, read_examples
 
@@ -395,7 +460,7 @@ def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_pa
             load_model(base, tokenizer),
             tokenizer,
             rows,
-            Schedule(steps=6, batch=8, learning_rate=3e-3),
+            Schedule(steps=6, batch=8, learning_rate=3e-3, lora=Lora(rank, 16, 0.0) if rank else None),
             work=folder / "work",
             out=folder / "out",
             checkpoint_s=60,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
 from reinstruct.errors import RecipeError
 from reinstruct.identity import describe
-from reinstruct.stages.verbs import VerbList
+from reinstruct.stages import build_verbs
+from reinstruct.stages.verbs import PACKAGED, VerbList
 
 ROWS = [["be", "is", "was", "been", "being"], ["go", "goes", "went", "gone", "going"]]
 
@@ -29,11 +34,49 @@ def test_default_knows_the_verbs_that_open_advice():
     assert ("add", "adds", "added", "added", "adding") in verbs.rows()
 
 
-def test_default_names_library_and_version():
-    name = VerbList().sha256
-    assert name.startswith("lemminflect-")
-    with pytest.raises(RecipeError, match=r"lemminflect-0\.0\.0.*is installed"):
-        VerbList(sha256="lemminflect-0.0.0").rows()
+def test_default_knows_the_forms_that_spelling_rules_miss():
+    rows = VerbList().rows()
+    assert {
+        ("lie", "lies", "lay", "lain", "lying"),
+        ("mimic", "mimics", "mimicked", "mimicked", "mimicking"),
+        ("overfeed", "overfeeds", "overfed", "overfed", "overfeeding"),
+        ("program", "programs", "programmed", "programmed", "programming"),
+        ("redo", "redoes", "redid", "redone", "redoing"),
+        ("sting", "stings", "stung", "stung", "stinging"),
+    } <= set(rows)
+    assert [row[-1] for row in rows if row[0] == "travel"] == ["traveling", "travelling"]
+
+
+def test_default_rows_are_whole_sorted_and_distinct():
+    rows = VerbList().rows()
+    assert all(len(row) == 5 and all(re.fullmatch("[a-z]+", form) for form in row) for row in rows)
+    assert len(set(rows)) == len(rows)
+    verbs = build_verbs.read_verbs()
+    assert verbs == sorted(set(verbs))
+    assert len(verbs) >= 2500
+    assert list(dict.fromkeys(row[0] for row in rows)) == verbs
+
+
+def test_default_is_what_the_builder_makes_of_the_list():
+    pytest.importorskip("lemminflect", reason="lemminflect builds verbs.json; it comes with reinstruct[dev]")
+    assert (build_verbs.HERE / PACKAGED).read_bytes() == build_verbs.render(build_verbs.build(build_verbs.read_verbs()))
+
+
+def test_default_names_its_bytes():
+    assert VerbList().sha256 == hashlib.sha256((build_verbs.HERE / PACKAGED).read_bytes()).hexdigest()
+    with pytest.raises(RecipeError, match="packaged verb list has changed since the plan was made"):
+        VerbList(sha256="0" * 64).rows()
+
+
+def test_default_needs_no_lemminflect_and_the_builder_says_so():
+    lines = [
+        "import sys; sys.modules['lemminflect'] = None",
+        "from reinstruct.stages.verbs import VerbList; print(len(VerbList().rows()) > 2500)",
+        "from reinstruct.stages.build_verbs import build; build(['go'])",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.stdout == "True\n"
+    assert "RecipeError: building verbs.json needs lemminflect: pip install 'reinstruct[dev]'" in done.stderr
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from reinstruct.corpus.trees import first_turn, is_tree
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Drop, Instruction, Pair, Record
 
@@ -90,11 +91,15 @@ def _to_pair(row: dict[str, Any], columns: Columns) -> Pair | Drop:
     if bad:
         return bad
     fields = cast(dict[str, str], texts)
-    return Pair(id=_id(row, columns) or content_id(*fields.values()), **fields, **_origin(row, columns))
+    known = {**row, **parts}
+    return Pair(id=_id(known, columns) or content_id(*fields.values()), **fields, **_origin(known, columns))
 
 
 def _pair_columns(row: dict[str, Any], columns: Columns) -> dict[str, Any] | Drop:
     """The row with instruction, input and output as columns, whatever form they came in."""
+    if is_tree(row):
+        turn = first_turn(row)
+        return turn if isinstance(turn, Drop) else {columns[name][0]: text for name, text in turn.items()}
     if _first(row, columns["output"]) is not None:
         return row
     if (turns := _first(row, columns["messages"])) is not None:

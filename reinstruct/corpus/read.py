@@ -40,7 +40,8 @@ def first_records(source: Source, n: int) -> list[Record]:
             if len(good) >= n:
                 return good
     if not good:
-        cause = f"; the first row was rejected: {first_bad.reason} ({first_bad.id})" if first_bad else ""
+        place = f"{first_bad.reason} ({first_bad.id}, {first_bad.detail})" if first_bad else ""
+        cause = f"; the first row was rejected: {place}" if place else ""
         raise CorpusError(f"no records in {source.uri}{_names(source)}{cause}")
     return good
 

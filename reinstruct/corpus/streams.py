@@ -6,6 +6,7 @@ The one rule: damage does not cost what came before it. It ends the stream with 
 from __future__ import annotations
 
 import bz2
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -54,11 +55,14 @@ def codec_of(name: str) -> Codec | None:
     if name.endswith(".bz2"):
         return Codec("bzip2", b"BZh", bz2.BZ2Decompressor, (OSError, EOFError))
     if name.endswith(".zst"):
-        import zstandard
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
 
-        largest_window = 1 << 31  # what `zstd --long=31` writes
-        machine = zstandard.ZstdDecompressor(max_window_size=largest_window)
-        return Codec("zstandard", b"\x28\xb5\x2f\xfd", machine.decompressobj, (zstandard.ZstdError,))
+        options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}  # what `zstd --long=31` writes
+        magic = b"\x28\xb5\x2f\xfd"
+        return Codec("zstandard", magic, lambda: zstd.ZstdDecompressor(options=options), (zstd.ZstdError,))
     return None
 
 

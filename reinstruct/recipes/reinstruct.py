@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from reinstruct.errors import RecipeError
 from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Pair
@@ -58,6 +59,8 @@ def reinstruct(
     many synthetic pairs (the paper: 8000, 16000, 32000); 0 takes all. `compat` judges texts and pairs as the released
     code does.
     """
+    if upsample < 1:
+        raise RecipeError(f"upsample is {upsample}; accepted: how often each seed pair is trained on, 1 or more")
     rules = replace(rules, compat=compat or rules.compat)
     instruction_rules = InstructionRules(compat=compat)
     response_rules = ResponseRules(remove_refusals=remove_refusals)

@@ -165,5 +165,25 @@ class PutToModel(Transform[Pair, Example]):
         return example(record, self.template.fill(instruction=asked), record.output)
 
 
+@dataclass(frozen=True)
+class PutWithSystem(Transform[Pair, Example]):
+    """As `PutToModel`, with the tags as system sentences before all else (Humpback and Back-and-Forth)."""
+
+    template: Template
+    tags: tuple[str, ...] = field(default=())
+
+    def apply(self, record: Pair) -> Example:
+        prompt = system_first(self.template.fill(instruction=question(record)), self.tags)
+        return example(record, prompt, record.output)
+
+
+def system_first(prompt: Prompt, sentences: tuple[str, ...]) -> Prompt:
+    """The sentences as the system's turn of a conversation, or as the first paragraph of a plain prompt."""
+    said = " ".join(sentences)
+    if not said:
+        return prompt
+    return f"{said}\n\n{prompt}" if isinstance(prompt, str) else (Message("system", said), *prompt)
+
+
 def _sentences(text: str) -> list[str]:
     return [piece for piece in re.split(r"(?<=[.!?])\s+", text.strip()) if piece]

@@ -1,7 +1,6 @@
 """Which words are verbs: a value that names a verb list, and the list itself, loaded when it is first needed.
 
-The one rule: the value holds what the list is (a SHA-256, or the library and version it is built from), so that
-another list makes another step.
+The one rule: the value holds what the list is, as the SHA-256 of its bytes, so that another list makes another step.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 from reinstruct.errors import RecipeError
 
 Row = tuple[str, ...]
+PACKAGED = "verbs.json"  # beside this file; build_verbs.py makes it
 
 
 @dataclass(frozen=True)
 class VerbList:
-    """English verbs and their forms: a JSON file, or by default the inflection tables of `lemminflect`.
+    """English verbs and their forms: a JSON file, by default the one this package ships.
 
     Make one of a file with `VerbList.read(uri)`; `sha256` is that of the file's bytes.
     """
@@ -33,7 +33,7 @@ class VerbList:
         if self.uri and not self.sha256:
             raise RecipeError(f"verb list {self.uri}: no sha256 given; make it with VerbList.read(uri)")
         if not self.sha256:
-            object.__setattr__(self, "sha256", _installed())
+            object.__setattr__(self, "sha256", _packaged()[1])
 
     @classmethod
     def read(cls, uri: str) -> VerbList:
@@ -55,34 +55,19 @@ class VerbList:
 
 @cache
 def _rows(uri: str, sha256: str) -> tuple[Row, ...]:
-    if not uri:
-        return _default_rows(sha256)
-    content = _bytes(uri)
+    content = _bytes(uri) if uri else _packaged()[0]
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise RecipeError(f"verb list {uri} has changed since the plan was made: sha256 {found}, not {sha256}")
-    return _parse(uri, content)
+        name = f"verb list {uri}" if uri else "the packaged verb list"
+        raise RecipeError(f"{name} has changed since the plan was made: sha256 {found}, not {sha256}")
+    return _parse(uri or PACKAGED, content)
 
 
-def _default_rows(wanted: str) -> tuple[Row, ...]:
-    """One row per verb and spelling of its -ing form. Modals (a past but no -ing form) open no advice: left out."""
-    if wanted != _installed():
-        raise RecipeError(f"the plan uses the verbs of {wanted}, but {_installed()} is installed")
-    from lemminflect import config
-    from lemminflect.codecs.InflectionLUCodec import InflectionLUCodec
-
-    words: dict[str, dict[str, tuple[str, ...]]] = InflectionLUCodec.load(config.inflection_lu_fn)
-    rows: list[Row] = []
-    for word, forms in sorted(words.items()):
-        if "VB" not in forms or ("VBD" in forms and "VBG" not in forms):
-            continue
-        third, past, participle = (forms.get(tag, ("",))[0] for tag in ("VBZ", "VBD", "VBN"))
-        rows.extend((word, third, past, participle or past, ing) for ing in forms.get("VBG", ("",)))
-    return tuple(rows)
-
-
-def _installed() -> str:
-    return f"lemminflect-{version('lemminflect')}"
+@cache
+def _packaged() -> tuple[bytes, str]:
+    """The list this package ships, and its hash."""
+    content = (files("reinstruct.stages") / PACKAGED).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()
 
 
 def _bytes(uri: str) -> bytes:

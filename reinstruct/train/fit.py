@@ -27,6 +27,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from reinstruct.identity import digest
 from reinstruct.train.checkpoints import mark, prepare
+from reinstruct.train.lora import Lora, merged, with_adapters
 from reinstruct.train.rows import Row, order
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ IGNORED = -100  # the label torch leaves out of the loss
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train: `steps` optimizer steps of `batch` sequences each."""
+    """How to train: `steps` optimizer steps of `batch` sequences each, on all weights or on adapters (`lora`)."""
 
     steps: int
     batch: int
@@ -51,6 +52,7 @@ class Schedule:
     weight_decay: float = 0.0
     beta2: float = 0.999
     seed: int = 0
+    lora: Lora | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def fit(
         resume = prepare(checkpoints, _fingerprint(rows, schedule))
     watch = _Watch(checkpoint_s, progress)
     trainer = trainer_type(
-        model=model,
+        model=with_adapters(model, schedule.lora, schedule.seed) if schedule.lora else model,
         args=_arguments(schedule, checkpoints, max(lengths), model.num_parameters()),
         train_dataset=_dataset(rows).select(planned),
         processing_class=tokenizer,
@@ -117,6 +119,8 @@ def fit(
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     seconds = time.monotonic() - started
+    if schedule.lora:
+        trainer.model = merged(trainer.model)
     if dtype != torch.float32:
         trainer.model.to(dtype)  # pyright: ignore[reportOptionalMemberAccess]
     trainer.save_model(str(out))

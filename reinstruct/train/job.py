@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from reinstruct.errors import RecipeError, TrainingError
+from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.train.settings import Pretrain, Sft
 
 AnySettings = Sft | Pretrain
@@ -108,8 +108,10 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
     if missing_files or not job.data:
         raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
     expect_libraries(find)
+    if isinstance(job.settings, Sft) and job.settings.lora_rank and find("peft") is None:
+        raise TrainingError('lora_rank needs peft: pip install "reinstruct[train]"')
     if job.kind == "base":
-        _expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
+        expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:
         expect_model(job.base)
 
@@ -123,22 +125,7 @@ def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -
 
 def _check_settings(job: AnyJob) -> None:
     settings = job.settings
-    _expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
-    if isinstance(settings, Pretrain):
-        _expect(settings.size in ("tiny", "small"), "size", settings.size, "tiny or small")
-        return
-    _expect(settings.epochs > 0, "epochs", settings.epochs, "a number above 0")
-    _expect(settings.learning_rate > 0, "learning_rate", settings.learning_rate, "a number above 0")
-    schedules = ("constant", "cosine", "linear")
-    _expect(settings.schedule in schedules, "schedule", settings.schedule, " or ".join(schedules))
-    _expect(0 <= settings.warmup_ratio < 1, "warmup_ratio", settings.warmup_ratio, "0 or more and below 1")
-    _expect(settings.batch_size > 0, "batch_size", settings.batch_size, "1 or more")
-    _expect(settings.max_tokens > 1, "max_tokens", settings.max_tokens, "2 or more")
-
-
-def _expect(right: bool, name: str, given: object, accepted: str) -> None:
-    if not right:
-        raise RecipeError(f"{name} is {given!r}; accepted: {accepted}")
+    expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
 
 
 def _expect_known(where: str, fields: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -14,13 +14,12 @@ from reinstruct.errors import TrainingError
 from reinstruct.train import model as models
 from reinstruct.train.checkpoints import building, is_first
 from reinstruct.train.fit import Schedule, fit
-from reinstruct.train.settings import Pretrain
+from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain
 from reinstruct.train.text import blocks, read_texts, train_tokenizer
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
 
-LEAST_CHARACTERS = 20_000
 CHARACTERS_PER_TOKEN = 5  # more than a byte-level vocabulary reaches: what is read always fills the token budget
 PASSES = 4  # tokens seen up to four times teach nearly as much as new ones (Muennighoff et al. 2023)
 
@@ -42,7 +41,7 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(2048, 128, 3, 4, 352, 256, 4, 800_000, 4e-3),
+    "tiny": Size(4096, 128, 3, 4, 352, 256, 4, 600_000, 4e-3),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
 }
 

@@ -16,6 +16,7 @@ from reinstruct.prompting import PLAIN_TEMPLATE
 from reinstruct.train import model as models
 from reinstruct.train.checkpoints import building, is_first
 from reinstruct.train.fit import Schedule, fit, processes
+from reinstruct.train.lora import Lora
 from reinstruct.train.rows import encode_all, read_examples, write_refused
 from reinstruct.train.settings import Sft
 
@@ -79,4 +80,5 @@ def plan(settings: Sft, rows: int, processes: int = 1) -> Schedule:
         decay=settings.schedule,
         warmup_ratio=settings.warmup_ratio,
         seed=settings.seed,
+        lora=Lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout) if settings.lora_rank else None,
     )

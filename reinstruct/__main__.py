@@ -1,0 +1,5 @@
+"""`python -m reinstruct` is the command `reinstruct`."""
+
+from reinstruct.cli import main
+
+main()

@@ -1,0 +1,159 @@
+"""Instruction back-and-forth translation. Nguyen et al. 2024, https://arxiv.org/abs/2408.04614
+
+Humpback's backward model writes the instruction a web document answers, its forward model rates the pairs, and the best
+stay. Then an aligned model rewrites the document into a better response that keeps to it, and a base model is tuned
+on seed and rewritten pairs. Either half may be left out, or the rewriting replaced by answers from scratch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from reinstruct.errors import RecipeError
+from reinstruct.llm import Reply, Sampling
+from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.recipes.humpback import BACKWARD, CHAT, RATE, RATE_CHAT, SEED, WEB
+from reinstruct.records import Document, Drop, Example, Pair, question
+from reinstruct.stage import Transform
+from reinstruct.stages.gather import DropDuplicates, Sample
+from reinstruct.stages.instruct import (
+    LoseLines,
+    PutWithSystem,
+    Rewrite,
+    TeachInstruction,
+    Template,
+    WriteInstruction,
+    example,
+)
+from reinstruct.stages.judge import KeepScore, Rating, Score, TeachRating
+from reinstruct.stages.seed import KeepLanguage
+from reinstruct.stages.segment import KeepWithinContext
+from reinstruct.train.settings import Sft
+
+VARIANTS = ("filter", "rewrite", "both", "distil")
+
+
+def back_and_forth(
+    corpus: Dataset[Document],
+    seed: Dataset[Pair],
+    base: Model,
+    rewriter: Model | None = None,
+    judge: Model | None = None,
+    *,
+    variant: str = "both",
+    cut: KeepWithinContext = KeepWithinContext(),
+    seed_language: str = "en",
+    seed_size: int = 3200,
+    candidates: int = 0,
+    keep: float = 5,
+    size: int = 0,
+    writing: Sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=512),
+    rating: Sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=512),
+    rewriting: Sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=2048),
+    verdict: Rating = Rating(),
+    max_unreadable: float = 0.5,
+    teach_rating: bool = False,
+    sft: Sft = Sft(epochs=2, learning_rate=1e-5, schedule="cosine", batch_size=32),
+    random_seed: int = 0,
+) -> Outcome:
+    """Plan the method.
+
+    `variant`: "filter" curates, "rewrite" rewrites, "both" does the one and then the other, "distil" curates and has
+    the rewriter answer the instructions without showing it the documents. `rewriter` and `judge` may be any chat
+    models. Without a rewriter one is trained to restore the seed's responses from drafts that lack lines (for "distil"
+    the forward model answers); without a judge the forward model rates. The other settings are Humpback's.
+    """
+    if variant not in VARIANTS:
+        raise RecipeError(f"variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+    spoken = seed.map(KeepLanguage(seed_language), name="choose-seed")
+    human = spoken.gather(Sample(seed_size, random_seed), name="human")
+    backward = base.train(human.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
+    said = human.map(PutWithSystem(CHAT, (SEED,)), name="tag-seed")
+    taught = said + human.map(TeachRating(RATE, seed=random_seed), name="teach-rating") if teach_rating else said
+    forward = base.train(taught, "forward", sft)
+
+    texts = corpus.map(cut, name="cut").gather(DropDuplicates(), name="deduplicate")
+    chosen = texts.gather(Sample(candidates, random_seed), name="candidates")
+    made = chosen.map(WriteInstruction(backward, BACKWARD, sampling=writing), name="guess")
+
+    if variant != "rewrite":
+        asked = RATE_CHAT if judge else RATE
+        rate = Score(judge or forward, asked, verdict=verdict, sampling=rating, max_unreadable=max_unreadable)
+        made = made.map(rate, KeepScore(at_least=keep), name="curate")
+    if variant == "distil":
+        answer = Rewrite(rewriter or forward, DISTIL_CHAT if rewriter else DISTIL, sampling=rewriting)
+        made = made.map(answer, name="distil")
+    elif variant != "filter":
+        drafts = human.map(LoseLines(seed=random_seed), TeachSpan(REWRITE), name="rewrite-data")
+        aligned = rewriter or base.train(drafts, "rewriter", sft)
+        prompt = REWRITE_CHAT if rewriter else REWRITE
+        improve = RewriteSpan(aligned, prompt, sampling=rewriting, max_unreadable=max_unreadable)
+        made = made.map(improve, name="rewrite")
+
+    synthetic = made.gather(Sample(size, random_seed), name="sample")
+    machine = synthetic.map(PutWithSystem(CHAT, (WEB,)), name="tag-synthetic")
+    final = base.train(said + machine, "final", sft)
+    return Outcome(human + synthetic, final, PutWithSystem(CHAT, (SEED, WEB)), sft)
+
+
+@dataclass(frozen=True)
+class RewriteSpan(Rewrite):
+    """As `Rewrite`, with the response between two marks; the model may say what it likes around them."""
+
+    def parse(self, record: Pair, reply: Reply) -> Pair | Drop:
+        if not reply.text.strip():
+            return Drop("empty_reply", unreadable=True)
+        output = span(reply.text)
+        return output if isinstance(output, Drop) else replace(record, output=output)
+
+
+@dataclass(frozen=True)
+class TeachSpan(Transform[Pair, Example]):
+    """From a draft (the document) and an instruction, learn to write the good response between the two marks."""
+
+    template: Template
+
+    def apply(self, record: Pair) -> Example:
+        prompt = self.template.fill(document=record.document, instruction=question(record))
+        return example(record, prompt, f"{OPEN}\n{record.output}\n{CLOSE}")
+
+
+def span(text: str) -> str | Drop:
+    """What stands between the marks, or one of no_span, span_not_closed, empty_span, several_spans.
+
+    A span opened again before it is closed begins at the later mark. "Between the one and the other" is talk about the
+    marks, as in the prompt, and no span.
+    """
+    pieces = [part.split(OPEN)[-1].strip() for part in text.split(CLOSE)[:-1] if OPEN in part]
+    pieces = [piece for piece in pieces if piece != "and"]
+    if not pieces:
+        reason = "span_not_closed" if OPEN in text.split(CLOSE)[-1] else "no_span"
+        return Drop(reason, text[:200], unreadable=True)
+    if not all(re.search(r"\w", piece) for piece in pieces):
+        return Drop("empty_span", text[:200], unreadable=True)
+    if len(set(pieces)) > 1:
+        return Drop("several_spans", text[:200], unreadable=True)
+    return pieces[0]
+
+
+OPEN, CLOSE = "[RES]", "[/RES]"
+
+_REWRITE = f"""\
+An assistant is asked the question below, and a draft of its answer is at hand. Make the draft a better answer: one that
+is meant for this person and goes straight to what was asked. Stay as near to the draft as you can, keep its sentences
+where they serve, and state nothing that is not in it. Write the answer between {OPEN} and {CLOSE}.
+
+Draft:
+{{document}}
+
+Question:
+{{instruction}}"""
+
+REWRITE = Template(f"### Person\n{_REWRITE}\n\n### Assistant\n")
+REWRITE_CHAT = Template(_REWRITE, chat=True)
+
+DISTIL = Template(f"{SEED} {WEB}\n\n{CHAT.text}")
+DISTIL_CHAT = Template("{instruction}", chat=True)

@@ -1,0 +1,282 @@
+"""Kun: answer polishment for Chinese instruction backtranslation. Zheng et al. 2024, https://arxiv.org/abs/2401.06477
+
+A label model trained backward on the seed writes the instruction each short, fluent text answers. A chat model trained
+forward on the same seed judges the instruction alone, then answers it anew from the text as known material. A base
+model is tuned on the seed and what is left.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import polars as pl
+from msgspec import structs
+
+from reinstruct.llm import Sampling
+from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.records import Document, Drop, Pair
+from reinstruct.stage import Filter, Transform
+from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepCjk, KeepLikely, KeepWords, Keywords
+from reinstruct.stages.gather import Sample
+from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction
+from reinstruct.stages.judge import Choice, KeepScore, Score
+from reinstruct.stages.text import KeepLengths
+from reinstruct.train.settings import Sft
+
+
+def kun(
+    corpus: Dataset[Document],
+    seed: Dataset[Pair],
+    base: Model,
+    chat: Model | None = None,
+    *,
+    texts: TextRules | None = None,
+    max_perplexity: float = 8.0,
+    instructions: InstructionRules | None = None,
+    answers: AnswerRules | None = None,
+    candidates: int = 0,
+    size: int = 0,
+    with_seed: bool = True,
+    max_unreadable: float = 0.5,
+    compat: bool = False,
+    sampling: Sampling = Sampling(temperature=0.5, top_p=0.95, max_tokens=1024, repetition_penalty=1.2),
+    label_sft: Sft = Sft(epochs=6, learning_rate=1e-5),
+    sft: Sft = Sft(epochs=4, learning_rate=1e-5),
+    random_seed: int = 0,
+) -> Outcome:
+    """Plan the method.
+
+    `max_perplexity` is how many times the corpus's median perplexity a text may have (0: any; see KeepLikely).
+    `chat` is a chat model to judge and answer with; without it one is trained on the seed, as in the paper.
+    `candidates` samples that many texts before any model sees them, `size` that many made pairs; 0 takes all.
+    `with_seed` tunes the final model on the seed's pairs, too. `max_unreadable` is the largest share of replies of a
+    shard without a verdict. `compat` takes the keyword lists of the release, tests repetition only at the start of an
+    answer and cuts instructions to its prompt's length.
+    """
+    instructions = replace(instructions or InstructionRules(), compat=compat)
+    answers = replace(answers or AnswerRules(), compat=compat)
+
+    likely = KeepLikely[Document]("text", max_perplexity)
+    fluent = corpus.map(texts or TextRules(), name="select").gather(likely, name="perplexity")
+    chosen = fluent.gather(Sample(candidates, random_seed), name="candidates")
+    label = base.train(seed.map(TeachInstruction(LABEL), name="reverse"), "label", label_sft)
+    chat = chat or base.train(seed.map(PutToModel(CHAT), name="ask-seed"), "chat", sft)
+
+    guesses = chosen.map(WriteInstruction(label, LABEL, sampling=sampling), name="guess")
+    repaired = guesses.map(RepairInstruction(), instructions, name="repair")
+    verdict = Score(chat, GOOD_OR_BAD, "instruction", VERDICT, sampling=sampling, max_unreadable=max_unreadable)
+    good = repaired.map(verdict, KeepScore("instruction", 1), name="judge")
+    fitted = FitInstruction(512 if compat else 0)
+    polished = good.map(fitted, Rewrite(chat, POLISH, sampling=sampling), name="polish")
+    synthetic = polished.map(answers, name="answers").gather(Sample(size, random_seed), name="sample")
+
+    data = seed + synthetic if with_seed else synthetic
+    final = base.train(data.map(PutToModel(CHAT), name="ask-data"), "final", sft)
+    return Outcome(data, final, PutToModel(CHAT), sft)
+
+
+@dataclass(frozen=True)
+class TextRules(Filter[Document]):
+    """Texts short enough for one answer (the paper: 512 tokens) and in Chinese.
+
+    No model's tokenizer is at hand yet, so words are counted, each Chinese character one. `min_cjk` is the share of
+    characters among them, 0 to 1.
+    """
+
+    min_words: int = 20
+    max_words: int = 512
+    min_cjk: float = 0.5
+
+    def reason(self) -> pl.Expr:
+        lengths = KeepWords[Document]("text", self.min_words, self.max_words)
+        return pl.coalesce(lengths.reason(), KeepCjk[Document]("text", self.min_cjk).reason())
+
+
+@dataclass(frozen=True)
+class RepairInstruction(Transform[Pair, Pair]):
+    """Cut off what a label model adds when it does not stop (released deplicate.py).
+
+    The instruction ends at the first `blank_run` blanks or line ends on end. Of lines that stand there twice, the
+    longest is the instruction if it begins with it; if not, it is turned away as "repeated_lines". The release looks
+    for such lines only where nothing was cut.
+    """
+
+    blank_run: int = 5
+
+    def apply(self, record: Pair) -> Pair | Drop:
+        instruction = re.split(rf"\s{{{self.blank_run},}}", record.instruction.strip(), maxsplit=1)[0]
+        lines = [line.strip() for line in instruction.split("\n") if line.strip()]
+        repeated = [line for line in lines if lines.count(line) > 1]
+        if repeated:
+            longest = max(repeated, key=len)
+            if not instruction.startswith(longest):
+                return Drop("repeated_lines", longest[:200])
+            instruction = longest
+        return structs.replace(record, instruction=instruction) if instruction else Drop("empty_instruction")
+
+
+@dataclass(frozen=True)
+class InstructionRules(Filter[Pair]):
+    """No word of what the instruction alone does not show. Such a task can only be done with the text at hand.
+
+    `lists` name what is turned away and why; none stands for ASKED, or with `compat` for RELEASE_ASKED: single words
+    such as "article", with which "write an article on ..." is lost. Words in `also` are turned away, too.
+    """
+
+    lists: tuple[Keywords, ...] = ()
+    also: tuple[str, ...] = ()
+    compat: bool = False
+
+    def reason(self) -> pl.Expr:
+        lists = self.lists or (RELEASE_ASKED if self.compat else ASKED)
+        return DropKeywords[Pair]("instruction", lists, self.also).reason()
+
+
+@dataclass(frozen=True)
+class FitInstruction(Transform[Pair, Pair]):
+    """Cut the instruction so that it and its text have at most `max_words` words (0: any number), as the release does.
+
+    "no_room" is left where the text alone has as many.
+    """
+
+    max_words: int = 0
+
+    def apply(self, record: Pair) -> Pair | Drop:
+        if not self.max_words:
+            return record
+        ends = [word.end() for word in _WORD.finditer(record.instruction)]
+        room = self.max_words - len(_WORD.findall(record.document))
+        if len(ends) <= room:
+            return record
+        return (
+            structs.replace(record, instruction=record.instruction[: ends[room - 1]]) if room > 0 else Drop("no_room")
+        )
+
+
+_HAN = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+")
+
+
+@dataclass(frozen=True)
+class AnswerRules(Filter[Pair]):
+    """Answers long enough (in characters), free of what gives the text or the model away, and not caught in a loop.
+
+    Released delete_key_output.py and deplicate.py. No `lists` stand for SAID, or with `compat` for RELEASE_SAID. The
+    other fields are those of DropRepetition; with `compat` it looks at the start of an answer alone.
+    """
+
+    min_chars: int = 20
+    lists: tuple[Keywords, ...] = ()
+    also: tuple[str, ...] = ()
+    max_repeats: int = 5
+    max_unit: int = 50
+    run: int = 10
+    max_share: float = 0.2
+    compat: bool = False
+
+    def reason(self) -> pl.Expr:
+        lengths = KeepLengths[Pair]("output", min_chars=self.min_chars)
+        lists = self.lists or (RELEASE_SAID if self.compat else SAID)
+        keywords = DropKeywords[Pair]("output", lists, self.also)
+        run = 0 if self.compat else self.run
+        loops = DropRepetition[Pair]("output", self.max_repeats, self.max_unit, run, self.max_share)
+        return pl.coalesce(lengths.reason(), keywords.reason(), loops.reason())
+
+
+_THIS = "(?:以上|上述|上面|上文|前文|下面|下文|以下|下列|给定|所给|这|该|此)的?[这那]?[一几]?[篇段则份条些张幅个]?的?"
+_TEXTS = "(?:材料|文章|新闻|资料|文本|文字|段落|摘要|简历|简介|报道|故事|对话|文档|内容|信息|描述)"
+_PICTURES = "(?:图片|图像|照片|图表|插图|表格|视频|音频)"
+_FROM = f"(?:根据|依据|按照|基于|结合)[您你]?(?:已知|提供|给出|{_THIS})的?"
+_LINKS = "(?:链接|网址|网站|网页)"
+# What stands before a word of its own: there is 本文 in 日本文化, 文中 in 散文中.
+_FREE = r"(?:^|[\s，。、：；“请将把从对据在按括结述绍析])"
+
+ASKED = (
+    Keywords("points_at_text", (), f"{_THIS}{_TEXTS}|(?:提供|给出)的{_TEXTS}|{_FREE}(?:本文|原文|文中|文章中)"),
+    Keywords("points_at_picture", (), rf"{_THIS}{_PICTURES}|如[上下]?图(?:所示|\d)|{_FREE}(?:图中|看图)"),
+    Keywords("points_at_link", (), rf"{_THIS}{_LINKS}|(?:打开|点击|访问){_LINKS}|https?://|www\."),
+)
+RELEASE_ASKED = (
+    Keywords("points_at_text", ("新闻", "材料", "根据", "简历", "简介", "文章", "摘要", "文本", "提取", "关键词")),
+    Keywords("points_at_picture", ("图片",)),
+    Keywords("points_at_link", ("链接", "网址", "网站")),
+)
+SAID = (
+    Keywords("speaks_as_model", (), "(?:作为|我是)(?:一[个名款位种])?(?:AI|人工智能|大?型?语言模型|大模型|智能助手)"),
+    Keywords("mentions_text", ("知识库",), f"{_FROM}{_TEXTS}|已知{_TEXTS}|{_FREE}(?:本文|原文|文中)"),
+    Keywords("states_cutoff", (), r"(?:我的|训练)(?:知识|数据)[^。]{0,8}截[止至]|截[止至]到?\s*20\d\d\s*年.{0,9}知识"),
+    Keywords("refusal", (), "(?:抱歉|对不起)[^。！]{0,30}(?:无法|不能|没有办法)|(?:无法|不能)回答(?:这|该|此|您|你)"),
+    Keywords("disclaimer", ("仅供参考", "如有侵权", "不构成投资建议")),
+)
+RELEASE_SAID = (
+    Keywords("speaks_as_model", ("作为",)),
+    Keywords("mentions_text", ("根据", "知识库")),
+    Keywords("states_cutoff", ("2023",)),
+    Keywords("refusal", ("抱歉",)),
+)
+
+VERDICT = Choice(("好",), ("差",), "brackets")
+
+LABEL = Template(
+    """\
+下面这段文字是对某条指令的答复。请写出最有可能得到这份答复的那条指令，除指令外什么也不要写。
+
+{response}""",
+    chat=True,
+)
+
+GOOD_OR_BAD = Template(
+    """\
+请评判一条交给文字助手的指令写得好不好。只看指令，不必完成它。
+
+评为【好】要从严，以下几点缺一不可：
+一、读一遍就明白要做什么；
+二、该交代的都交代了，不靠没有附上的文章、图片或先前的谈话；
+三、凭文字和常识就做得到；
+四、各项要求前后连贯，不互相矛盾。
+
+评为【差】可从宽，有以下任何一点即可：
+一、打听或泄露他人的隐私；
+二、意思含混，或者缺少必要的事实；
+三、所依据的事实已经过时或者并不存在；
+四、不切实际，助手无从办到；
+五、啰唆重复，或者要用图片、声音、视频才能完成；
+六、条理不通。
+
+例一
+指令：用三句话给小学生讲讲为什么会有四季。
+评判：对象、篇幅和题目都说清楚了。【好】
+
+例二
+指令：概括一下上面那段话的要点。
+评判：没有附上要概括的话。【差】
+
+例三
+指令：列出五种家里常见的节水办法，每种写明怎样做、大约能省多少水。
+评判：数量和每项的要求都具体，做得到。【好】
+
+例四
+指令：查一查我邻居的电话号码，再帮我写点什么。
+评判：打听隐私，后半句又不知道要写什么。【差】
+
+请先用一句话说明理由，再以【好】或【差】结尾，两者只写其一。
+
+指令：{instruction}
+评判：""",
+    chat=True,
+)
+
+POLISH = Template(
+    """\
+已知下面的知识：
+
+{document}
+
+请运用这些知识完成下面的指令。答复要完整、通顺、切题，就像你本来就知道一样，不要提到这些知识从哪里来。
+
+{instruction}""",
+    chat=True,
+)
+
+CHAT = Template("{instruction}", chat=True)

@@ -1,0 +1,241 @@
+"""Cut documents into texts that can stand as one answer: segments under headers, texts that fit a context.
+
+The one rule: nothing of a document is lost unsaid. Every piece becomes a segment with its header, and rules that each
+have a name and a field turn segments away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from itertools import combinations
+from typing import Any, ClassVar
+
+import polars as pl
+
+from reinstruct.records import Document, Drop
+from reinstruct.stage import Filter, Transform
+from reinstruct.stages.select import first_reason
+
+_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+_UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+_HTML_HEADER = re.compile(r"<h[1-6][\s>]", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
+_WORD = re.compile(r"[\u3400-\u9fff\u3040-\u30ff]|\w+")
+
+Line = tuple[int, str]  # level of a header, 0 for text; the line itself
+
+
+class Segment(Document, frozen=True, kw_only=True):
+    """A piece of a document and the header it stands under; empty for what comes before the first."""
+
+    header: str = ""
+
+
+@dataclass(frozen=True)
+class SplitAtHeaders(Transform[Document, Segment]):
+    """One segment for each header, of Markdown (# or underlined) or HTML, and for the text before the first.
+
+    A header deeper than `max_level` opens no segment and stays in the text as a line. HTML becomes plain text: blocks
+    are lines, scripts, styles and navigation are left out. Source: Li et al. 2023 (segments are the text under an
+    HTML header).
+    """
+
+    expands: ClassVar[bool] = True
+    max_level: int = 6
+
+    def apply(self, record: Document) -> list[Segment] | Drop:
+        lines = _html_lines(record.text) if _HTML_HEADER.search(record.text) else list(_markdown_lines(record.text))
+        pieces: list[tuple[str, list[str]]] = [("", [])]
+        for level, line in lines:
+            if 0 < level <= self.max_level:
+                pieces.append((line.strip(), []))
+            else:
+                pieces[-1][1].append(line)
+        found = [(header, "\n".join(body).strip()) for header, body in pieces]
+        segments = [
+            _segment(record, number, header, text) for number, (header, text) in enumerate(found) if header or text
+        ]
+        return segments or Drop("empty_document")
+
+
+@dataclass(frozen=True)
+class SegmentRules(Filter[Segment]):
+    """Humpback's rules on a segment: characters of its text, and what its header is (Li et al. 2023).
+
+    A header is turned away if it is missing, all in capitals, or holds a phrase of `navigation` (any case).
+    """
+
+    min_chars: int = 600
+    max_chars: int = 3000
+    require_header: bool = True
+    allow_capitals: bool = False
+    navigation: tuple[str, ...] = ("advertisement", "forum", "quick link", "free newsletter")
+
+    @classmethod
+    def plain(cls) -> SegmentRules:
+        """For corpora whose headers are lost: a document without any is one segment."""
+        return cls(require_header=False)
+
+    def reason(self) -> pl.Expr:
+        header, chars = pl.col("header"), pl.col("text").str.len_chars()
+        capitals = (header == header.str.to_uppercase()) & (header != header.str.to_lowercase())
+        rules = [("too_short", chars < self.min_chars), ("too_long", chars > self.max_chars)]
+        if self.require_header:
+            rules.append(("no_header", header.str.strip_chars() == ""))
+        if not self.allow_capitals:
+            rules.append(("capital_header", capitals))
+        if self.navigation:
+            phrases = [phrase.lower() for phrase in self.navigation]
+            rules.append(("navigation_header", header.str.to_lowercase().str.contains_any(phrases)))
+        return first_reason(rules)
+
+
+@dataclass(frozen=True)
+class DropRepetitive(Transform[Segment, Document]):
+    """Reject segments that say a sentence twice: two sentences whose sets of word n-grams overlap too much. Those kept
+    are plain documents; their headers have served.
+
+    Overlap is the Jaccard index, shared n-grams over all n-grams of both; sentences of fewer than `min_words` words
+    are not compared. The paper names the measure (Li et al. 2023), the numbers are ours.
+    """
+
+    ngram: int = 3
+    max_jaccard: float = 0.5
+    min_words: int = 6
+
+    def apply(self, record: Segment) -> Document | Drop:
+        sentences = (_WORD.findall(sentence.lower()) for sentence in _SENTENCE_END.split(record.text))
+        grams = [self._grams(words) for words in sentences if len(words) >= self.min_words]
+        for one, other in combinations(grams, 2):
+            shared = len(one & other)
+            if shared and shared > self.max_jaccard * (len(one) + len(other) - shared):
+                return Drop("repetitive", " ".join(min(one & other)))
+        return Document(id=record.id, text=record.text, url=record.url, source=record.source, licence=record.licence)
+
+    def _grams(self, words: list[str]) -> set[tuple[str, ...]]:
+        return {tuple(words[start : start + self.ngram]) for start in range(max(1, len(words) - self.ngram + 1))}
+
+
+@dataclass(frozen=True)
+class KeepWithinContext(Filter[Document]):
+    """Drop documents near or over the models' context: a document is asked about whole or not at all.
+
+    `context_tokens` are counted at `chars_per_token` (about 4 in English, 1.5 in Chinese); `reserved_tokens` are left
+    for the prompt around the document and for the reply. Documents under `min_chars` are too short to answer anything.
+    """
+
+    context_tokens: int = 4096
+    reserved_tokens: int = 1024
+    chars_per_token: float = 4.0
+    min_chars: int = 1
+
+    @property
+    def max_chars(self) -> int:
+        return int((self.context_tokens - self.reserved_tokens) * self.chars_per_token)
+
+    def reason(self) -> pl.Expr:
+        chars = pl.col("text").str.len_chars()
+        return first_reason([("too_short", chars < self.min_chars), ("near_context", chars > self.max_chars)])
+
+
+def _segment(record: Document, number: int, header: str, text: str) -> Segment:
+    where = {"url": record.url, "source": record.source, "licence": record.licence}
+    return Segment(id=f"{record.id}.{number}", text=text, header=header, **where)
+
+
+def _markdown_lines(text: str) -> Iterator[Line]:
+    """(level, line), with the marks of headers taken off. In code fences and front matter all is text."""
+    lines = text.splitlines()
+    fence = "---" if lines and lines[0].rstrip() == "---" and "---" in lines[1:] else ""
+    held = ""  # a line that is a header if the next one underlines it
+    for number, line in enumerate(lines):
+        underline = None if fence else _UNDERLINE.match(line)
+        if underline and _may_be_header(held):
+            yield (1 if underline[1][0] == "=" else 2), held
+            held = ""
+            continue
+        if held:
+            yield 0, held
+        header = None if fence else _ATX.match(line)
+        inside, fence = fence, fence if fence == "---" and number == 0 else _fence_after(line, fence)
+        held = "" if header or inside or fence else line
+        if header:
+            yield len(header[1]), header[2] or ""
+        elif not held:
+            yield 0, line
+    if held:
+        yield 0, held
+
+
+def _fence_after(line: str, fence: str) -> str:
+    """The mark that ends the block the next line is in; empty outside of any."""
+    if fence == "---":
+        return "" if line.rstrip() == fence else fence
+    mark = _FENCE.match(line)
+    if not mark or (fence and fence != mark[1]):
+        return fence
+    return "" if fence else mark[1]
+
+
+def _may_be_header(line: str) -> bool:
+    """Underlined, it is a header and neither a list item, a quotation, a table row nor a metadata field."""
+    return bool(line.strip()) and not re.match(r"\s*(?:[-*+>|]|\d+[.)]\s)|.*\|", line)
+
+
+def _html_lines(text: str) -> list[Line]:
+    reader = _Blocks()
+    reader.feed(text)
+    reader.close()
+    reader.end_block()
+    return reader.lines
+
+
+class _Blocks(HTMLParser):
+    """Collects a page's blocks as lines, with the level of those that are headers."""
+
+    SKIPPED = frozenset(("script", "style", "nav", "title", "footer", "noscript", "template", "svg"))
+    BLOCKS = frozenset(
+        (
+            *("p", "div", "ul", "ol", "li", "dl", "dt", "dd", "br", "hr", "table", "tr", "pre", "blockquote", "figure"),
+            *("main", "section", "article", "aside", "header", "form", "h1", "h2", "h3", "h4", "h5", "h6"),
+        )
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[Line] = []
+        self._text: list[str] = []
+        self._level = 0
+        self._skipped: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag in self.SKIPPED:
+            self._skipped.append(tag)
+        if tag in self.BLOCKS:
+            self.end_block()
+            self._level = _level(tag) or self._level * (tag == "br")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._skipped:
+            del self._skipped[self._skipped.index(tag) :]
+        if tag in self.BLOCKS:
+            self.end_block()
+            self._level = 0
+
+    def handle_data(self, data: str) -> None:
+        if not self._skipped:
+            self._text.append(data)
+
+    def end_block(self) -> None:
+        line = " ".join("".join(self._text).split())
+        self._text = []
+        if line:
+            self.lines.append((self._level, line))
+
+
+def _level(tag: str) -> int:
+    return int(tag[1]) if re.fullmatch("h[1-6]", tag) else 0

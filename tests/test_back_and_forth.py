@@ -1,0 +1,213 @@
+"""Back-and-Forth by the rules of its paper: what each variant cuts, rates and rewrites, and how spans are read."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reinstruct.corpus.open import open_source
+from reinstruct.errors import RecipeError
+from reinstruct.llm import LLM, Reply, Scripted
+from reinstruct.plan import Dataset, Model, Outcome, Step, read, walk
+from reinstruct.recipes.back_and_forth import CLOSE, OPEN, REWRITE, RewriteSpan, back_and_forth, span
+from reinstruct.recipes.humpback import SEED, WEB
+from reinstruct.records import Document, Drop, Example, Pair
+from reinstruct.stages.segment import KeepWithinContext
+from reinstruct.store import LocalStore
+from tests.test_recipes import make_rows
+from tests.test_worker import rejected, rows
+
+SEEDS = [{"id": "s1", "instruction": "Boil an egg.", "output": "Heat water.\nPut the egg in.\nWait six minutes."}]
+PAGES = [{"id": f"d{n}", "text": f"Page {n} tells of boats."} for n in range(4)]
+PAGES += [{"id": "long", "text": "x" * 401}, {"id": "twin", "text": "Page 0 tells of boats."}]
+CUT = KeepWithinContext(context_tokens=200, reserved_tokens=100, chars_per_token=4)
+VERDICTS = {"0": "Score: 5", "1": "Score: 4", "2": "Good.", "3": "Fine.\nScore: 5/5"}
+REWRITER = Model(uri="org/rewriter")
+
+
+@dataclass
+class World:
+    """Inputs, and models that answer by script; `asked` holds each model under its step's name."""
+
+    folder: Path
+    store: LocalStore
+    asked: dict[str, Scripted]
+
+    def dataset(self, name: str, record_type: type[Any], table: list[dict[str, Any]]) -> Dataset[Any]:
+        path = self.folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
+        return read(open_source(str(path), record_type), name=name)
+
+    def plan(self, **given: Any) -> Outcome:
+        corpus, seed = self.dataset("corpus", Document, PAGES), self.dataset("seed", Pair, SEEDS)
+        return back_and_forth(corpus, seed, Model(uri="org/base"), **{"cut": CUT, "max_unreadable": 1.0, **given})
+
+    def make(self, step: Step) -> list[Any]:
+        make_rows(self.store, step, self.open)
+        return rows(self.store, step)
+
+    def made(self, **given: Any) -> dict[str, str]:
+        """Id to response of the synthetic pairs."""
+        return {pair.id: pair.output for pair in self.make(self.plan(**given).data.step) if pair.origin != "seed"}
+
+    def open(self, model: Model) -> LLM:
+        name = model.step.name if model.step else model.uri
+        return self.asked.setdefault(name, Scripted(lambda prompt: answer(name, prompt)))
+
+
+def answer(name: str, prompt: str) -> str:
+    number = next(n for n in "0123" if f"Page {n}" in prompt or f"boats {n}?" in prompt)
+    if name == "backward":
+        return f"What of boats {number}?"
+    if "the word Score" in prompt:
+        return VERDICTS[number]
+    if OPEN not in prompt:
+        return f"From memory {number}."
+    return "I would rather not." if number == "3" else f"Here it is. {OPEN} Better {number}. {CLOSE} Well?"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, LocalStore(tmp_path / "store"), {})
+
+
+def step_of(outcome: Outcome, name: str) -> Step:
+    return next(step for step in walk(outcome.data.step, outcome.model.step) if step.name == name)
+
+
+def names(outcome: Outcome) -> set[str]:
+    return {step.name for step in walk(outcome.data.step, outcome.model.step)}
+
+
+def test_both_halves(world):
+    outcome = world.plan(rewriter=REWRITER)
+    made = world.make(outcome.data.step)
+    assert [(pair.id, pair.output, pair.document) for pair in made if pair.origin == "synthetic"] == [
+        ("d0", "Better 0.", "Page 0 tells of boats.")
+    ]
+    assert made[-1].instruction == "What of boats 0?"
+    curate, rewrite = step_of(outcome, "curate"), step_of(outcome, "rewrite")
+    assert {row.id: row.reason for row in rejected(world.store, curate)} == {"d1": "low_quality", "d2": "no_score"}
+    assert {row.id: row.reason for row in rejected(world.store, rewrite)} == {"d3": "no_span"}
+    assert len(world.asked["org/rewriter"].asked) == 2, "only what was curated is paid for"
+
+
+def test_each_variant(world):
+    texts = {row["id"]: row["text"] for row in PAGES}
+    assert world.made(variant="filter") == {"d0": texts["d0"], "d3": texts["d3"]}
+    assert world.made(variant="rewrite", rewriter=REWRITER) == {f"d{n}": f"Better {n}." for n in range(3)}
+    assert world.made(variant="both", rewriter=REWRITER) == {"d0": "Better 0."}
+    assert world.made(variant="distil", rewriter=REWRITER) == {"d0": "From memory 0.", "d3": "From memory 3."}
+    with pytest.raises(RecipeError, match="accepted: filter, rewrite, both, distil"):
+        world.plan(variant="none")
+
+
+def test_a_variant_plans_only_what_it_needs(world):
+    assert names(world.plan(variant="filter")).isdisjoint({"rewrite", "rewriter", "distil"})
+    assert names(world.plan(variant="rewrite")).isdisjoint({"curate", "forward", "distil"})
+    assert names(world.plan(variant="distil")).isdisjoint({"rewrite", "rewriter"})
+    assert {"curate", "forward", "rewrite", "rewriter"} <= names(world.plan())
+    assert names(world.plan(rewriter=REWRITER, judge=Model(uri="j"))).isdisjoint({"forward", "rewriter"})
+
+
+def test_distilling_never_shows_the_document(world):
+    world.made(variant="distil", rewriter=REWRITER)
+    assert all("Page" not in turns[-1].content for turns in world.asked["org/rewriter"].asked)
+    world.made(variant="distil")
+    answered = [prompt for prompt in world.asked["forward"].asked if "the word Score" not in prompt]
+    assert answered[0] == f"{SEED} {WEB}\n\n### Person\nWhat of boats 0?\n\n### Assistant\n"
+
+
+def test_long_documents_and_copies_are_left_out(world):
+    outcome = world.plan(variant="filter")
+    world.make(outcome.data.step)
+    assert {row.id: row.reason for row in rejected(world.store, step_of(outcome, "cut"))} == {"long": "near_context"}
+    assert [row.id for row in rejected(world.store, step_of(outcome, "deduplicate"))] == ["twin"]
+
+
+def test_without_a_rewriter_one_learns_to_restore_the_seed(world):
+    (lesson,) = world.make(step_of(world.plan(), "rewrite-data"))
+    assert isinstance(lesson, Example)
+    assert span(lesson.target) == SEEDS[0]["output"]
+    draft = lesson.prompt.partition("Draft:\n")[2].partition("\n\nQuestion:")[0]
+    assert draft
+    assert len(draft) < len(SEEDS[0]["output"])
+    assert world.made()["d0"] == "Better 0."
+
+
+def test_the_sources_are_marked(world):
+    outcome = world.plan(rewriter=REWRITER)
+    shown = world.make(outcome.model.step.inputs[0])
+    assert [(row.id, row.prompt.split("\n\n")[0], row.target) for row in shown] == [
+        ("s1", SEED, SEEDS[0]["output"]),
+        ("d0", WEB, "Better 0."),
+    ]
+    asked = outcome.ask.apply(Pair(id="x", instruction="Why?", output="So."))
+    assert asked.prompt.startswith(f"{SEED} {WEB}\n\n")
+
+
+def test_a_setting_changes_only_what_follows(world):
+    def ids(**settings):
+        steps = walk(*[part.step for part in (world.plan(**settings).data, world.plan(**settings).model)])
+        return {step.name: step.id for step in steps if step.name != "concat"}
+
+    before = ids()
+    assert before == ids()
+    changed = {name for name, made in ids(keep=4).items() if made != before[name]}
+    assert changed == {"curate", "rewrite", "sample", "tag-synthetic", "final"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("[RES]yes[/RES]", "yes"),
+        ("Sure!\n[RES]\nOne.\n\nTwo.\n[/RES]\nAnything else?", "One.\n\nTwo."),
+        ("[RES]again[/RES] [RES]again[/RES]", "again"),
+        ("I write between [RES] like this: [RES] text [/RES]", "text"),
+        ("", Drop("no_span")),
+        ("just text", Drop("no_span")),
+        ("text [/RES]", Drop("no_span")),
+        ("[/RES] text [RES]", Drop("span_not_closed")),
+        ("Put it between [RES] and [/RES]: [RES]it[/RES]", "it"),
+        ("[RES] cut off in the mid", Drop("span_not_closed")),
+        ("[RES] \n [/RES]", Drop("empty_span")),
+        ("[RES] ... [/RES]", Drop("empty_span")),
+        ("[RES]one[/RES] or [RES]two[/RES]", Drop("several_spans")),
+        ("[res]yes[/res]", Drop("no_span")),
+    ],
+)
+def test_spans(reply, found):
+    got = span(reply)
+    if isinstance(found, Drop):
+        assert isinstance(got, Drop)
+        assert (got.reason, got.unreadable) == (found.reason, True)
+    else:
+        assert got == found
+
+
+def test_any_text_gives_a_span_or_a_reason():
+    chance = random.Random(3)
+    for _ in range(3000):
+        text = "".join(chance.choices([OPEN, CLOSE, "a", " ", "\n", "[", "\ud800", "."], k=chance.randrange(9)))
+        got = span(text)
+        assert isinstance(got, Drop) or (got and OPEN not in got and CLOSE not in got)
+
+
+def test_a_prompt_given_back_is_no_response():
+    stage = RewriteSpan(REWRITER, REWRITE)
+    pair = Pair(id="p", instruction="How?", output="o", document="A text about boats and how to build them.")
+    prompt = stage.prompt(pair)
+    assert isinstance(prompt, str)
+    for text in (prompt, "Write the answer between [RES] and [/RES].", " "):
+        assert isinstance(stage.parse(pair, Reply(text)), Drop)
+    kept = stage.parse(pair, Reply(f"{OPEN}\n{pair.document}\n{CLOSE}"))
+    assert isinstance(kept, Pair), "keeping to the draft is what was asked for"
+    assert kept.output == pair.document
+    cut = stage.parse(pair, Reply(f"{OPEN} Build a", "length"))
+    assert isinstance(cut, Drop)
+    assert cut.reason == "span_not_closed"
+    late = stage.parse(pair, Reply(f"{OPEN} Build it. {CLOSE} And", "length"))
+    assert isinstance(late, Pair), "what was cut off came after the response"
