@@ -12,9 +12,9 @@ from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
 from reinstruct.llm import LLM, Reply, Scripted
 from reinstruct.plan import Dataset, Model, Outcome, Step, read, walk
-from reinstruct.recipes.back_and_forth import CLOSE, OPEN, REWRITE, RewriteSpan, back_and_forth, span
+from reinstruct.recipes.back_and_forth import CLOSE, OPEN, REWRITE, REWRITE_CHAT, RewriteSpan, back_and_forth, span
 from reinstruct.recipes.humpback import SEED, WEB
-from reinstruct.records import Document, Drop, Example, Pair
+from reinstruct.records import Document, Drop, Example, Message, Pair
 from reinstruct.stages.segment import KeepWithinContext
 from reinstruct.store import LocalStore
 from tests.test_recipes import make_rows
@@ -66,6 +66,8 @@ def answer(name: str, prompt: str) -> str:
         return VERDICTS[number]
     if OPEN not in prompt:
         return f"From memory {number}."
+    if name == "rewriter":
+        return f"Better {number}.\n{CLOSE}"
     return "I would rather not." if number == "3" else f"Here it is. {OPEN} Better {number}. {CLOSE} Well?"
 
 
@@ -131,7 +133,8 @@ def test_long_documents_and_copies_are_left_out(world):
 def test_without_a_rewriter_one_learns_to_restore_the_seed(world):
     (lesson,) = world.make(step_of(world.plan(), "rewrite-data"))
     assert isinstance(lesson, Example)
-    assert span(lesson.target) == SEEDS[0]["output"]
+    assert lesson.prompt.endswith(f"{OPEN}\n"), "the first mark is given, so that a small model need not find it"
+    assert span(OPEN + lesson.target) == SEEDS[0]["output"]
     draft = lesson.prompt.partition("Draft:\n")[2].partition("\n\nQuestion:")[0]
     assert draft
     assert len(draft) < len(SEEDS[0]["output"])
@@ -197,11 +200,11 @@ def test_any_text_gives_a_span_or_a_reason():
 
 
 def test_a_prompt_given_back_is_no_response():
-    stage = RewriteSpan(REWRITER, REWRITE)
+    stage = RewriteSpan(REWRITER, REWRITE_CHAT)
     pair = Pair(id="p", instruction="How?", output="o", document="A text about boats and how to build them.")
-    prompt = stage.prompt(pair)
-    assert isinstance(prompt, str)
-    for text in (prompt, "Write the answer between [RES] and [/RES].", " "):
+    (message,) = stage.prompt(pair)
+    assert isinstance(message, Message)
+    for text in (message.content, "Write the answer between [RES] and [/RES].", " "):
         assert isinstance(stage.parse(pair, Reply(text)), Drop)
     kept = stage.parse(pair, Reply(f"{OPEN}\n{pair.document}\n{CLOSE}"))
     assert isinstance(kept, Pair), "keeping to the draft is what was asked for"
@@ -211,3 +214,18 @@ def test_a_prompt_given_back_is_no_response():
     assert cut.reason == "span_not_closed"
     late = stage.parse(pair, Reply(f"{OPEN} Build it. {CLOSE} And", "length"))
     assert isinstance(late, Pair), "what was cut off came after the response"
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        (f"Build it.\n{CLOSE}", "Build it."),
+        (f"{OPEN}Build it.{CLOSE} And", "Build it."),
+        ("Build it", "span_not_closed"),
+        (f" {CLOSE}", "empty_span"),
+    ],
+)
+def test_a_prompt_that_opens_the_span_needs_only_its_end(reply, found):
+    pair = Pair(id="p", instruction="How?", output="o", document="A text about boats.")
+    got = RewriteSpan(REWRITER, REWRITE).parse(pair, Reply(reply))
+    assert (got.reason if isinstance(got, Drop) else got.output) == found

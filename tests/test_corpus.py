@@ -280,7 +280,7 @@ def test_first_records_passes_over_bad_rows_and_files(tmp_path):
     write(tmp_path / "a.jsonl", b"")
     write(tmp_path / "b.jsonl", b"{}\n" + GOOD * 5)
     assert len(first_records(open_source(str(tmp_path), Document), 3)) == 3
-    with pytest.raises(CorpusError, match=r"the first row was rejected: empty_text \(c.jsonl:1\)"):
+    with pytest.raises(CorpusError, match=r"the first row was rejected: empty_text \(c.jsonl:1, line 1, byte 0\)"):
         first_records(open_source(str(write(tmp_path / "c.jsonl", [{"text": ""}])), Document), 3)
 
 

@@ -130,6 +130,7 @@ def test_servers_for_models_nobody_asks_are_refused(corpus_file):
         check_models(plan_of(corpus_file), {"backwards": ("http://127.0.0.1:1",)})
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_rows(tmp_path: Path, corpus_file):
     """A real `kill -9` of the whole runner, at growing delays, until one run gets through."""
     store = LocalStore(tmp_path / "killed")

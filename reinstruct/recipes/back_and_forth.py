@@ -101,24 +101,29 @@ def back_and_forth(
 
 @dataclass(frozen=True)
 class RewriteSpan(Rewrite):
-    """As `Rewrite`, with the response between two marks; the model may say what it likes around them."""
+    """As `Rewrite`, with the response between two marks; the model may say what it likes around them.
+
+    A plain prompt may end in the first mark, so that the reply begins with the response.
+    """
 
     def parse(self, record: Pair, reply: Reply) -> Pair | Drop:
         if not reply.text.strip():
             return Drop("empty_reply", unreadable=True)
-        output = span(reply.text)
+        asked = self.prompt(record)
+        begun = isinstance(asked, str) and asked.endswith(f"{OPEN}\n")
+        output = span(f"{OPEN}\n{reply.text}" if begun else reply.text)
         return output if isinstance(output, Drop) else replace(record, output=output)
 
 
 @dataclass(frozen=True)
 class TeachSpan(Transform[Pair, Example]):
-    """From a draft (the document) and an instruction, learn to write the good response between the two marks."""
+    """From a draft (the document) and an instruction, learn to write the good response and the mark that closes it."""
 
     template: Template
 
     def apply(self, record: Pair) -> Example:
         prompt = self.template.fill(document=record.document, instruction=question(record))
-        return example(record, prompt, f"{OPEN}\n{record.output}\n{CLOSE}")
+        return example(record, prompt, f"{record.output}\n{CLOSE}")
 
 
 def span(text: str) -> str | Drop:
@@ -152,7 +157,7 @@ Draft:
 Question:
 {{instruction}}"""
 
-REWRITE = Template(f"### Person\n{_REWRITE}\n\n### Assistant\n")
+REWRITE = Template(f"### Person\n{_REWRITE}\n\n### Assistant\n{OPEN}\n")
 REWRITE_CHAT = Template(_REWRITE, chat=True)
 
 DISTIL = Template(f"{SEED} {WEB}\n\n{CHAT.text}")
