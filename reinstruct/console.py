@@ -220,7 +220,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def most_lost(store: Store, plan: Plan) -> str:
-    """Which step between the corpus and the dataset turned away most rows, and for which reason most often."""
+    """Which step between the corpus and the dataset left no row, or else turned away most, and for which reason."""
     after_corpus: set[str] = {plan.corpus}
     lost: list[tuple[int, Step, Count]] = []
     for step in walk(steps_of(plan)[plan.data]):
@@ -229,7 +229,8 @@ def most_lost(store: Store, plan: Plan) -> str:
         after_corpus.add(step.id)
         result = result_of(store, step.id)
         lost += [(sum(count.rejected.values()), step, count) for count in result.counts] if result else []
-    most, step, count = max(lost, key=lambda found: found[0])
+    emptied = [found for found in lost if found[2].read and not found[2].written]
+    most, step, count = emptied[0] if emptied else max(lost, key=lambda found: found[0])
     if not most:
         return "no row was turned away, so there were none to begin with"
     reason, times = max(count.rejected.items(), key=lambda item: item[1])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from reinstruct.commit import result_of
 from reinstruct.errors import RecipeError, StoreError
@@ -55,7 +58,7 @@ def open_served(urls: tuple[str, ...]) -> Served:
 def location(model: Model, store: Store) -> str:
     """Folder or hub id of a model's weights. StoreError if it has yet to be trained."""
     if model.step is None:
-        return model.uri
+        return str(_fetched(model, store)) if "://" in model.uri else model.uri
     result = result_of(store, model.step.id)
     if result is None:
         raise StoreError(f"model {model.step.name} is needed, but not trained")
@@ -63,16 +66,18 @@ def location(model: Model, store: Store) -> str:
 
 
 def existing_model(uri: str) -> Model:
-    """A model that exists: a folder (fingerprinted by its files) or a hub id. RecipeError for a folder without one."""
+    """A model that exists: a folder or bucket (fingerprinted by its files), or a hub id.
+
+    RecipeError for a folder or bucket without one.
+    """
+    if "://" in uri:
+        return Model(uri=uri, fingerprint=_remote_fingerprint(uri))
     folder = Path(uri).expanduser()
     looks_local = uri.startswith((".", "/", "~")) or folder.exists()
     if not looks_local:
         return Model(uri=uri)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise RecipeError(
-            f"no model at {uri}: expected a folder with config.json, *.safetensors and a tokenizer; "
-            "or give a hub id such as org/name, scratch:tiny or scratch:small"
-        )
+        raise _no_model(uri)
     return Model(uri=str(folder.absolute()), fingerprint=_fingerprint(folder))
 
 
@@ -81,3 +86,49 @@ def _fingerprint(folder: Path) -> str:
 
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return digest([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])[:12]
+
+
+def _no_model(uri: str) -> RecipeError:
+    return RecipeError(
+        f"no model at {uri}: expected a folder or bucket with config.json, *.safetensors and a tokenizer; "
+        "or give a hub id such as org/name, scratch:tiny or scratch:small"
+    )
+
+
+def _remote_fingerprint(uri: str) -> str:
+    """Names and sizes of a bucket's files, with what the bucket says of their versions."""
+    from reinstruct.identity import digest
+
+    system, path = _remote(uri)
+    files: dict[str, dict[str, Any]] = system.find(path, detail=True)
+    names = [name.rpartition("/")[2] for name in files]
+    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+        raise _no_model(uri)
+    told = ("size", "generation", "etag", "ETag", "mtime", "last_modified")
+    return digest([[name, *(str(info.get(key, "")) for key in told)] for name, info in sorted(files.items())])[:12]
+
+
+def _remote(uri: str) -> tuple[Any, str]:
+    """The file system of a URI and the path in it. RecipeError where fsspec cannot open it."""
+    import fsspec
+
+    try:
+        return cast(Any, fsspec.core.url_to_fs(uri))
+    except (ImportError, ValueError, OSError) as error:
+        raise RecipeError(f"cannot open the model {uri}: {error}") from error
+
+
+def _fetched(model: Model, store: Store) -> Path:
+    """A local copy of a bucket's model, made once: beside its place, and moved there whole."""
+    from reinstruct.identity import digest
+
+    place = store.path(f"fetched/{digest(model.id)[:12]}")
+    if not place.exists():
+        system, path = _remote(model.uri)
+        new = place.with_name(f".{place.name}.{os.getpid()}")
+        new.mkdir(parents=True)
+        system.get(path.rstrip("/") + "/", f"{new}/", recursive=True)
+        with suppress(OSError):  # another process was first
+            new.rename(place)
+        shutil.rmtree(new, ignore_errors=True)
+    return place
