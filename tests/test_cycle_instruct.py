@@ -160,7 +160,7 @@ def test_a_cut_off_answer_keeps_its_whole_sentences():
     assert isinstance(whole, Pair)
     assert whole.output == "By the sun"
     assert stage.parse(asks, Reply("By the", "length")) == Drop("cut_off", "By the")
-    assert stage.parse(asks, Reply(" \n")) == Drop("empty_reply", unreadable=True)
+    assert stage.parse(asks, Reply(" \n")) == Drop("empty_reply")
 
 
 def test_polishing_must_leave_a_text_what_it_is():
@@ -171,7 +171,7 @@ def test_polishing_must_leave_a_text_what_it_is():
         "drifted", "Sure! Bees use the sun as a compass, see below."
     )
     assert stage.parse(asks, Reply("How do", "length")) == Drop("cut_off", "How do")
-    assert stage.parse(asks, Reply("")) == Drop("empty_reply", unreadable=True)
+    assert stage.parse(asks, Reply("")) == Drop("empty_reply")
 
 
 def test_distance_of_texts():

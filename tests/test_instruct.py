@@ -66,8 +66,8 @@ def test_a_written_instruction_keeps_where_its_text_comes_from():
 @pytest.mark.parametrize(
     ("reply", "drop"),
     [
-        (Reply(" \n"), Drop("empty_reply", unreadable=True)),
-        (Reply("", "length"), Drop("empty_reply", unreadable=True)),
+        (Reply(" \n"), Drop("empty_reply")),
+        (Reply("", "length"), Drop("empty_reply")),
         (Reply("x" * 300, "length"), Drop("cut_off", "x" * 200)),
     ],
 )

@@ -154,10 +154,16 @@ def test_a_changed_prompt_asks_again(store, documents):
     assert {pair.instruction for pair in rows(store, again.step)} == {"two"}
 
 
+@dataclass(frozen=True)
+class Rate(WriteInstruction):
+    def parse(self, record: Document, reply: Reply) -> Drop:
+        return Drop("no_score", unreadable=True)
+
+
 def test_too_many_unreadable_replies_fail_the_shard_and_commit_nothing(store, documents):
-    asked = documents.map(ASK)
-    with pytest.raises(ShardError, match=r"40 of 40 replies were unreadable.*empty_reply 40"):
-        run(store, asked.step, lambda model: Scripted(lambda prompt: " "))
+    asked = documents.map(Rate(Model(uri="model"), Template("Rate: {response}")))
+    with pytest.raises(ShardError, match=r"40 of 40 replies were unreadable.*no_score 40"):
+        run(store, asked.step, lambda model: Scripted(lambda prompt: "fine"))
     assert store.names(f"steps/{asked.step.id}/done") == []
     assert store.names(f"steps/{asked.step.id}/parts") == []
 

@@ -106,7 +106,7 @@ class Polish(Ask[Document, Document]):
     def parse(self, record: Document, reply: Reply) -> Document | Drop:
         text = reply.text.strip()
         if not text:
-            return Drop("empty_reply", unreadable=True)
+            return Drop("empty_reply")
         if reply.finish == "length":
             return Drop("cut_off", text[:200])
         if text_distance(record.text, text) > self.max_distance:
@@ -128,7 +128,7 @@ class Answer(Ask[Document, Pair]):
     def parse(self, record: Document, reply: Reply) -> Pair | Drop:
         output = reply.text.strip()
         if not output:
-            return Drop("empty_reply", unreadable=True)
+            return Drop("empty_reply")
         if reply.finish == "length":
             output = whole_sentences(output)
         if not output:

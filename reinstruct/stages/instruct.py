@@ -64,7 +64,7 @@ class WriteInstruction(Ask[Document, Pair]):
     def parse(self, record: Document, reply: Reply) -> Pair | Drop:
         instruction = reply.text.strip()
         if not instruction:
-            return Drop("empty_reply", unreadable=True)
+            return Drop("empty_reply")
         if reply.finish == "length":
             return Drop("cut_off", instruction[:200])
         return Pair(
@@ -105,7 +105,7 @@ class Rewrite(Ask[Pair, Pair]):
     def parse(self, record: Pair, reply: Reply) -> Pair | Drop:
         output = reply.text.strip()
         if not output:
-            return Drop("empty_reply", unreadable=True)
+            return Drop("empty_reply")
         if reply.finish == "length":
             return Drop("cut_off", output[:200])
         return replace(record, output=output)
