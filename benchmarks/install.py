@@ -2,7 +2,7 @@
 
     python benchmarks/install.py
 
-Makes a fresh environment under .bench/, installs reinstruct without extras into it, and measures what a user feels.
+Makes a fresh environment under .bench/, installs the wheel without extras into it, and measures what a user feels.
 The floor in the same run is an environment with nothing but pip.
 """
 
@@ -41,8 +41,10 @@ def seconds(argv: list[str | Path], runs: int = 1) -> float:
 
 def measured() -> dict[str, float]:
     empty, core = environment("empty"), environment("core")
-    install_s = seconds([core / "bin/python", "-m", "pip", "install", "--quiet", str(ROOT)])
-    python = core / "bin/python"
+    python, wheels = core / "bin/python", ROOT / ".bench" / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    subprocess.run([python, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, str(ROOT)], check=True)
+    install_s = seconds([python, "-m", "pip", "install", "--quiet", next(wheels.glob("*.whl"))])
     bare_s = seconds([empty / "bin/python", "-c", "pass"], runs=7)
     return {
         "install_s": install_s,
