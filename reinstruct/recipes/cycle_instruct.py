@@ -19,7 +19,7 @@ from reinstruct.records import Document, Drop, Pair, Score, question
 from reinstruct.stage import Ask
 from reinstruct.stages.cluster import PruneClusters
 from reinstruct.stages.gather import DropDuplicates, Sample
-from reinstruct.stages.instruct import PutToModel, TeachInstruction, Template, WriteInstruction
+from reinstruct.stages.instruct import PutToModel, TeachInstruction, Template, WriteInstruction, made_from
 from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments, whole_sentences
 from reinstruct.train.settings import Sft
 
@@ -133,17 +133,7 @@ class Answer(Ask[Document, Pair]):
             output = whole_sentences(output)
         if not output:
             return Drop("cut_off", reply.text[:200])
-        return Pair(
-            id=record.id,
-            instruction=record.text,
-            output=output,
-            origin="synthetic",
-            document=record.text,
-            document_id=record.id,
-            url=record.url,
-            source=record.source,
-            licence=record.licence,
-        )
+        return made_from(record, instruction=record.text, output=output)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from reinstruct.records import Document, Drop, Example, Pair
 from reinstruct.stage import Ask, Filter, Transform
 from reinstruct.stages.checks import WORD
 from reinstruct.stages.gather import DropDuplicates, Sample
-from reinstruct.stages.instruct import PutToModel, Template, example
+from reinstruct.stages.instruct import PutToModel, Template, example, made_from
 from reinstruct.stages.marked import is_blank, mark_pattern, read_fields, write_fields
 from reinstruct.stages.select import first_reason
 from reinstruct.stages.text import KeepLengths
@@ -96,18 +96,7 @@ class Design(Ask[Document, Pair]):
         if echo := _echo(self.template.text, instruction, output):
             return Drop("echoes_prompt", echo[:200])
         given = fields.values.get("input", "")
-        return Pair(
-            id=record.id,
-            instruction=instruction,
-            input="" if is_blank(given) else given,
-            output=output,
-            origin="synthetic",
-            document=record.text,
-            document_id=record.id,
-            url=record.url,
-            source=record.source,
-            licence=record.licence,
-        )
+        return made_from(record, instruction=instruction, input="" if is_blank(given) else given, output=output)
 
 
 @dataclass(frozen=True)

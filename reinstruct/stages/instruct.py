@@ -67,17 +67,23 @@ class WriteInstruction(Ask[Document, Pair]):
             return Drop("empty_reply")
         if reply.finish == "length":
             return Drop("cut_off", instruction[:200])
-        return Pair(
-            id=record.id,
-            instruction=instruction,
-            output=record.text,
-            origin="synthetic",
-            document=record.text,
-            document_id=record.id,
-            url=record.url,
-            source=record.source,
-            licence=record.licence,
-        )
+        return made_from(record, instruction=instruction, output=record.text)
+
+
+def made_from(record: Document, *, instruction: str, output: str, input: str = "") -> Pair:
+    """A synthetic pair that remembers the document it is from."""
+    return Pair(
+        id=record.id,
+        instruction=instruction,
+        input=input,
+        output=output,
+        origin="synthetic",
+        document=record.text,
+        document_id=record.id,
+        url=record.url,
+        source=record.source,
+        licence=record.licence,
+    )
 
 
 @dataclass(frozen=True)
