@@ -145,7 +145,7 @@ def plan(files: dict[str, str], **given: Any) -> Plan:
     ("change", "given", "words"),
     [
         ({"base": "scratch:tny"}, {}, "no base 'scratch:tny' (did you mean 'scratch:tiny'?); accepted: scratch:tiny"),
-        ({"base": "./nowhere"}, {}, "no model at ./nowhere: expected a folder with config.json"),
+        ({"base": "./nowhere"}, {}, "no model at ./nowhere: expected a folder or bucket with config.json"),
         ({"base": ""}, {}, "reinstruct needs --base"),
         ({"rewrite": "x"}, {}, "reinstruct takes no input 'rewrite' (did you mean 'rewrites'?); it takes: corpus"),
         ({}, {"limit": -1}, "limit is -1; accepted: a whole number of documents, 0 for all"),
