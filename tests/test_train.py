@@ -446,7 +446,7 @@ def test_shares_multiply_to_the_batch():
 def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_path, rank):
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from reinstruct.train.fit import TargetLossTrainer, Schedule, fit
+    from reinstruct.train.fit import Schedule, TargetLossTrainer, fit
     from reinstruct.train.lora import Lora
     from reinstruct.train.model import load_model, load_tokenizer
     from reinstruct.train.rows import encode_all, read_examples
