@@ -59,3 +59,32 @@ def judged(stage, frame: pl.DataFrame) -> pl.DataFrame:
     verdicts = pl.concat(list(stage.verdicts(FrameRows(frame))))
     assert verdicts.schema["reason"] == pl.String
     return frame.hstack(verdicts)
+
+
+def tiny_model(folder: Path) -> str:
+    """A folder with a causal language model of random weights and a tokenizer of bytes; made once."""
+    if (folder / "config.json").exists():
+        return str(folder)
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=4096,
+            bos_token_id=0,
+            eos_token_id=1,
+        )
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)

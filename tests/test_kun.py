@@ -14,22 +14,23 @@ from reinstruct.corpus.open import open_source
 from reinstruct.llm import LLM, Reply, Scripted
 from reinstruct.plan import Model, Outcome, Step, read, walk
 from reinstruct.recipes.kun import (
+    BLAME,
     CHAT,
     GOOD_OR_BAD,
     LABEL,
     POLISH,
+    PRAISE,
     VERDICT,
     AnswerRules,
     FitInstruction,
     InstructionRules,
     RepairInstruction,
-    TeachVerdict,
     TextRules,
     kun,
 )
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.settings import settings_from
-from reinstruct.stages.judge import Score
+from reinstruct.stages.judge import Score, TeachVerdict
 from reinstruct.store import LocalStore
 from tests.test_recipes import make_rows
 from tests.test_worker import rejected, rows
@@ -433,7 +434,7 @@ def share_kept(found: list[str | None]) -> float:
 
 def test_a_base_too_small_for_written_rules_is_taught_to_end_in_a_verdict():
     pair = Pair(id="p", instruction="写一首关于春天的诗。", output="春天来了。")
-    good, bad = TeachVerdict(GOOD_OR_BAD).apply(pair)
+    good, bad = TeachVerdict(GOOD_OR_BAD, PRAISE, BLAME).apply(pair)
     assert good.messages[-1].content.endswith("指令：写一首关于春天的诗。\n评判：")
     assert bad.messages[-1].content.endswith("指令：写一首关于\n评判：")
     assert [VERDICT.value_in(lesson.target) for lesson in (good, bad)] == [1.0, 0.0]

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import polars as pl
 from msgspec import structs
 
 from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
-from reinstruct.records import Document, Drop, Example, Pair
+from reinstruct.records import Document, Drop, Pair
 from reinstruct.stage import Filter, Transform
 from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepCjk, KeepLikely, KeepWords, Keywords
 from reinstruct.stages.gather import Sample
-from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction, example
-from reinstruct.stages.judge import Choice, KeepScore, Score
+from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction
+from reinstruct.stages.judge import Choice, KeepScore, Score, TeachVerdict
 from reinstruct.stages.text import KeepLengths
 from reinstruct.train.settings import Sft
 
@@ -65,7 +64,7 @@ def kun(
     chosen = fluent.gather(Sample(candidates, random_seed), name="candidates")
     label = base.train(seed.map(TeachInstruction(LABEL), name="reverse"), "label", label_sft)
     said = seed.map(PutToModel(CHAT), name="ask-seed")
-    lessons = said + seed.map(TeachVerdict(GOOD_OR_BAD), name="teach-verdict") if teach_verdict else said
+    lessons = said + seed.map(TeachVerdict(GOOD_OR_BAD, PRAISE, BLAME), name="teach-verdict") if teach_verdict else said
     chat = chat or base.train(lessons, "chat", sft)
 
     guesses = chosen.map(WriteInstruction(label, LABEL, sampling=sampling), name="guess")
@@ -136,27 +135,6 @@ class InstructionRules(Filter[Pair]):
     def reason(self) -> pl.Expr:
         lists = self.lists or (RELEASE_ASKED if self.compat else ASKED)
         return DropKeywords[Pair]("instruction", lists, self.also).reason()
-
-
-@dataclass(frozen=True)
-class TeachVerdict(Transform[Pair, Example]):
-    """Two lessons in judging from each seed pair: its instruction is good, the first half of it alone is bad.
-
-    Neither paper nor release does this. A model too small to follow written rules learns from it to end in a verdict.
-    """
-
-    expands: ClassVar[bool] = True
-    template: Template
-    praise: str = "要做什么说得清楚。【好】"
-    blame: str = "话没有说完，缺少必要的事实。【差】"
-
-    def apply(self, record: Pair) -> list[Example]:
-        half = record.instruction[: len(record.instruction) // 2]
-        other = structs.replace(record, id=f"{record.id}#half")
-        return [
-            example(record, self.template.fill(instruction=record.instruction), self.praise),
-            example(other, self.template.fill(instruction=half), self.blame),
-        ]
 
 
 @dataclass(frozen=True)
@@ -243,6 +221,7 @@ RELEASE_SAID = (
 )
 
 VERDICT = Choice(("好",), ("差",), "brackets")
+PRAISE, BLAME = "要做什么说得清楚。【好】", "话没有说完，缺少必要的事实。【差】"  # lessons in judging
 
 LABEL = Template(
     """\

@@ -204,6 +204,27 @@ class TeachRating(Transform[Pair, Example]):
 
 
 @dataclass(frozen=True)
+class TeachVerdict(Transform[Pair, Example]):
+    """Two lessons in judging from each seed pair: its instruction is worth `praise`, the first half of it `blame`.
+
+    As with TeachRating, no paper does this: it is for models too small to follow written rules.
+    """
+
+    expands: ClassVar[bool] = True
+    template: Template
+    praise: str
+    blame: str
+
+    def apply(self, record: Pair) -> list[Example]:
+        half = record.instruction[: len(record.instruction) // 2]
+        other = replace(record, id=f"{record.id}#half")
+        return [
+            example(record, self.template.fill(instruction=record.instruction), self.praise),
+            example(other, self.template.fill(instruction=half), self.blame),
+        ]
+
+
+@dataclass(frozen=True)
 class KeepScore(Filter[Pair]):
     """Keep pairs whose score `name` is `at_least` so much, or with `exactly` that very number.
 
