@@ -6,20 +6,40 @@ its name says, that has gone or changed since the plan, or whose columns are not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, islice
 
-from reinstruct.corpus import jsonl, parquet, pydoc, text
+from reinstruct.corpus import delimited, jsonl, parquet, pydoc, text, warc
+from reinstruct.corpus.fields import columns_of
 from reinstruct.corpus.files import blocks, opened
-from reinstruct.corpus.rows import to_records
-from reinstruct.corpus.source import Source, SourceFile
+from reinstruct.corpus.lines import first_byte, line_blocks
+from reinstruct.corpus.rows import Batch, Block, batched, to_batches
+from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
+from reinstruct.corpus.streams import decompressed
+from reinstruct.corpus.typed import DocumentLines
 from reinstruct.errors import CorpusError
-from reinstruct.records import Record, Rejected
+from reinstruct.records import Document, Record, Rejected
+
+
+def read_range(source: Source, file: SourceFile, within: Range = WHOLE) -> Iterator[Batch]:
+    """The records that begin in a range of one file, in order, bad rows as Rejected in their place."""
+    if source.kind == "text":
+        yield Batch(records=list(text.read_document(blocks(source, file), file)))
+    elif source.kind == "pydoc":
+        records = pydoc.read_documents(file)
+        while some := list(islice(records, _RECORDS)):
+            yield Batch(records=some)
+    elif source.kind in _ROADS:
+        yield from to_batches(_ROADS[source.kind](source, file, within), source, file, within)
+    else:
+        known = ", ".join((*_ROADS, "text", "pydoc"))
+        raise CorpusError(f"{source.uri} is of an unknown kind {source.kind!r}; known are {known}")
 
 
 def read_batches(source: Source, file: SourceFile, *, rows: int = 1024) -> Iterator[list[Record | Rejected]]:
     """Records of one file in order, bad rows as Rejected in their place, in lists of `rows` (the last is shorter)."""
-    records = _records(source, file, rows)
+    records = _records(source, file)
     while batch := list(islice(records, rows)):
         yield batch
 
@@ -32,7 +52,7 @@ def first_records(source: Source, n: int) -> list[Record]:
     good: list[Record] = []
     first_bad: Rejected | None = None
     for file in source.files:
-        for record in _records(source, file, n):
+        for record in _records(source, file):
             if not isinstance(record, Rejected):
                 good.append(record)
             elif first_bad is None:
@@ -46,18 +66,56 @@ def first_records(source: Source, n: int) -> list[Record]:
     return good
 
 
-def _records(source: Source, file: SourceFile, rows: int) -> Iterator[Record | Rejected]:
-    if source.kind == "jsonl":
-        yield from to_records(jsonl.read_rows(blocks(source, file), source.uri + file.name), source, file)
-    elif source.kind == "parquet":
-        with opened(source, file) as stream:
-            yield from to_records(parquet.read_rows(stream, source, file, rows=rows), source, file)
-    elif source.kind == "text":
-        yield from text.read_document(blocks(source, file), file)
-    elif source.kind == "pydoc":
-        yield from pydoc.read_documents(file)
-    else:
-        raise CorpusError(f"{source.uri} is of an unknown kind {source.kind!r}; known are jsonl, parquet, text, pydoc")
+_RECORDS = 256
+
+
+def _records(source: Source, file: SourceFile) -> Iterator[Record | Rejected]:
+    return chain.from_iterable(batch.flat(source.record_type) for batch in read_range(source, file))
+
+
+def _json_lines(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+    columns = columns_of(source.record_type, dict(source.columns))
+    documents = DocumentLines(columns) if source.record_type is Document else None
+    return jsonl.read_blocks(_from_range(source, file, within), source.uri + file.name, documents, within)
+
+
+def _parquet(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+    with opened(source, file) as stream:
+        yield from parquet.parquet_blocks(stream, source, file, within)
+
+
+def _arrow(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+    with opened(source, file) as stream:
+        yield from parquet.arrow_blocks(stream, source, file)
+
+
+def _delimited(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+    header = next(line_blocks(blocks(source, file))).raw.partition(b"\n")[0] if within.start else None
+    return delimited.read_blocks(_from_range(source, file, within), source.uri + file.name, header, within)
+
+
+def _archive(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+    return warc.read_blocks(partial(blocks, source, file), file, within)
+
+
+def _lines(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+    chunks = decompressed(_from_range(source, file, within), source.uri + file.name)
+    rows = (text.line_row(*line) for block in line_blocks(chunks, within) for line in block.split())
+    return batched(row for row in rows if row is not None)
+
+
+def _from_range(source: Source, file: SourceFile, within: Range) -> Iterator[bytes]:
+    return blocks(source, file, first_byte(within))
+
+
+_ROADS: dict[str, Callable[[Source, SourceFile, Range], Iterator[Block]]] = {
+    "jsonl": _json_lines,
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "csv": _delimited,
+    "warc": _archive,
+    "lines": _lines,
+}
 
 
 def _names(source: Source) -> str:
