@@ -16,18 +16,18 @@ from reinstruct.corpus.members import boundary
 from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
 from reinstruct.corpus.streams import BOM, codec_of
 
-LEAST = 1 << 20  # bytes of a range; a file of less than two of them stays whole
+LEAST = 1 << 20  # bytes of a range; a file of less than two stays whole
 _HEAD = 4096
 
 
 def cut(source: Source, file: SourceFile, size: int) -> list[Range]:
     """Ranges of about `size` bytes each (of whole row groups, or of whole records of an archive)."""
     size = max(size, LEAST)
-    if file.size < 2 * size or _why_whole(source, file):
+    pieces = round(file.size / size)
+    if pieces < 2 or _why_whole(source, file):
         return [WHOLE]
     if source.kind == "parquet":
         return _of_row_groups(source, file, size)
-    pieces = -(-file.size // size)
     places = [file.size * number // pieces for number in range(1, pieces)]
     if source.kind == "warc":
         places = list(_at_records(source, file, places))

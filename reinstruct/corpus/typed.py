@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -27,14 +28,8 @@ class DocumentLines:
     def __init__(self, columns: Columns) -> None:
         names = list(dict.fromkeys(name for accepted in columns.values() for name in accepted))
         self._at = {field: [names.index(name) for name in accepted] for field, accepted in columns.items()}
-        ids = set(columns["id"]) - set(columns["text"])
-        row = msgspec.defstruct(
-            "Row",
-            [(f"c{n}", str | int | None if name in ids else str | None, None) for n, name in enumerate(names)],
-            rename={f"c{n}": name for n, name in enumerate(names)},
-            gc=False,
-        )
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
+        ids = frozenset(columns["id"]) - frozenset(columns["text"])
+        self._decoder = _row_decoder(tuple(names), ids)
 
     def table(self, raw: bytes) -> pa.Table | None:
         """A block of whole lines as a table of documents; None unless every line is a document."""
@@ -79,6 +74,14 @@ class DocumentLines:
                 both = zip(rows, values, strict=True)
                 values = [getattr(row, other) if value is None else value for row, value in both]
         return values
+
+
+@cache
+def _row_decoder(names: tuple[str, ...], ids: frozenset[str]) -> msgspec.json.Decoder[Any]:
+    """Decodes objects with text in the named columns (in `ids` numbers too), as fields c0, c1, ..., or null."""
+    fields = [(f"c{n}", str | int | None if name in ids else str | None, None) for n, name in enumerate(names)]
+    row = msgspec.defstruct("Row", fields, rename={f"c{n}": name for n, name in enumerate(names)}, gc=False)
+    return msgspec.json.Decoder(row)
 
 
 def content_ids(text: Any) -> list[str]:

@@ -112,7 +112,7 @@ def _parsed(stream: io.BufferedReader[Member]) -> _Record | Drop | None:
         found = loader.parse_record_stream(stream, known_format="warc", no_record_parse=True)
     except (failed, EOFError, ValueError, AttributeError) as error:
         return Drop("not_warc", str(error) or "the headers of a record end early")
-    if found.length is None:
+    if not (found.rec_headers.get_header("Content-Length") or "").strip().isdecimal():
         return Drop("not_warc", "a record without Content-Length")
     if found.length > MAX_BYTES:
         _skip(stream, found.length)
