@@ -56,6 +56,11 @@ def _why_whole(source: Source, file: SourceFile) -> str:
     return ""
 
 
+def only_from_start(source: Source, file: SourceFile) -> bool:
+    """Whether a file of lines is best read from its first byte on. For CSV, telling would take all of the file."""
+    return source.kind == "csv" or bool(_why_whole(source, file))
+
+
 def _is_array(source: Source, file: SourceFile) -> bool:
     head = next(blocks(source, file, size=_HEAD), b"").removeprefix(BOM).lstrip()
     return not head or head.startswith(b"[")

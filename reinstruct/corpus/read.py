@@ -6,7 +6,7 @@ its name says, that has gone or changed since the plan, or whose columns are not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 
@@ -22,18 +22,28 @@ from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Record, Rejected
 
 
-def read_range(source: Source, file: SourceFile, within: Range = WHOLE) -> Iterator[Batch]:
-    """The records that begin in a range of one file, in order, bad rows as Rejected in their place."""
+def read_range(
+    source: Source, file: SourceFile, within: Range = WHOLE, data: Iterable[bytes] | None = None
+) -> Iterator[Batch]:
+    """The records that begin in a range of one file, in order, bad rows as Rejected in their place.
+
+    `data` stands in for the file's bytes (from the range on), where only the beginning of a packed file is wanted.
+    """
+    if data is not None and source.kind not in _BYTE_ROADS:
+        raise ValueError(f"files of kind {source.kind} are not read from bytes alone")
     if source.kind == "text":
         yield Batch(records=list(text.read_document(blocks(source, file), file)))
     elif source.kind == "pydoc":
         records = pydoc.read_documents(file)
         while some := list(islice(records, _RECORDS)):
             yield Batch(records=some)
-    elif source.kind in _ROADS:
-        yield from to_batches(_ROADS[source.kind](source, file, within), source, file, within)
+    elif source.kind in _BYTE_ROADS:
+        given = blocks(source, file, first_byte(within)) if data is None else data
+        yield from to_batches(_BYTE_ROADS[source.kind](source, file, within, given), source, file, within)
+    elif source.kind in _FILE_ROADS:
+        yield from to_batches(_FILE_ROADS[source.kind](source, file, within), source, file, within)
     else:
-        known = ", ".join((*_ROADS, "text", "pydoc"))
+        known = ", ".join((*_BYTE_ROADS, *_FILE_ROADS, "text", "pydoc"))
         raise CorpusError(f"{source.uri} is of an unknown kind {source.kind!r}; known are {known}")
 
 
@@ -73,10 +83,10 @@ def _records(source: Source, file: SourceFile) -> Iterator[Record | Rejected]:
     return chain.from_iterable(batch.flat(source.record_type) for batch in read_range(source, file))
 
 
-def _json_lines(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+def _json_lines(source: Source, file: SourceFile, within: Range, data: Iterable[bytes]) -> Iterator[Block]:
     columns = columns_of(source.record_type, dict(source.columns))
     documents = DocumentLines(columns) if source.record_type is Document else None
-    return jsonl.read_blocks(_from_range(source, file, within), source.uri + file.name, documents, within)
+    return jsonl.read_blocks(data, source.uri + file.name, documents, within)
 
 
 def _parquet(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
@@ -89,32 +99,30 @@ def _arrow(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
         yield from parquet.arrow_blocks(stream, source, file)
 
 
-def _delimited(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
+def _delimited(source: Source, file: SourceFile, within: Range, data: Iterable[bytes]) -> Iterator[Block]:
     header = next(line_blocks(blocks(source, file))).raw.partition(b"\n")[0] if within.start else None
-    return delimited.read_blocks(_from_range(source, file, within), source.uri + file.name, header, within)
+    return delimited.read_blocks(data, source.uri + file.name, header, within)
 
 
 def _archive(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
     return warc.read_blocks(partial(blocks, source, file), file, within)
 
 
-def _lines(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
-    chunks = decompressed(_from_range(source, file, within), source.uri + file.name)
+def _lines(source: Source, file: SourceFile, within: Range, data: Iterable[bytes]) -> Iterator[Block]:
+    chunks = decompressed(data, source.uri + file.name)
     rows = (text.line_row(*line) for block in line_blocks(chunks, within) for line in block.split())
     return batched(row for row in rows if row is not None)
 
 
-def _from_range(source: Source, file: SourceFile, within: Range) -> Iterator[bytes]:
-    return blocks(source, file, first_byte(within))
-
-
-_ROADS: dict[str, Callable[[Source, SourceFile, Range], Iterator[Block]]] = {
+_BYTE_ROADS: dict[str, Callable[[Source, SourceFile, Range, Iterable[bytes]], Iterator[Block]]] = {
     "jsonl": _json_lines,
+    "csv": _delimited,
+    "lines": _lines,
+}
+_FILE_ROADS: dict[str, Callable[[Source, SourceFile, Range], Iterator[Block]]] = {
     "parquet": _parquet,
     "arrow": _arrow,
-    "csv": _delimited,
     "warc": _archive,
-    "lines": _lines,
 }
 
 

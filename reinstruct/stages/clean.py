@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -116,9 +116,9 @@ def _ftfy() -> Any:
         import ftfy
     except ImportError as error:
         raise RecipeError(f"NormaliseText(mend=True) needs {error.name}: {EXTRA}; or set mend=False") from error
-    keeps = {"uncurl_quotes": False, "fix_character_width": False, "fix_latin_ligatures": False, "explain": False}
-    config = ftfy.TextFixerConfig(**keeps)
-    return lambda text: ftfy.fix_text(text, config)
+    keeps: Any = {"uncurl_quotes": False, "fix_character_width": False, "fix_latin_ligatures": False}
+    config = ftfy.TextFixerConfig(explain=False, **keeps)
+    return partial(ftfy.fix_text, config=config)
 
 
 @cache
