@@ -27,9 +27,9 @@ from reinstruct.tables import ROWS
 SMALL = 32 << 20  # bytes; a corpus up to this size is read whole
 PLACES = 16
 PLACE_BYTES = 1 << 20
-ARCHIVE_BYTES = 128 << 10  # of a place in an archive, whose pages are slow to extract
+ARCHIVE_SHARE = 8  # a place in an archive is so much smaller: pages are slow to extract
 FOOTERS = 64  # Parquet files whose rows are counted; with more of them the rest is estimated
-_BLOCK = 64 << 10
+_BLOCK = 16 << 10
 _ENDS = ("truncated_file", "truncated_record", "not_csv")  # what the end of a place looks like
 
 
@@ -65,22 +65,23 @@ class Sample:
             self._seen += 1
 
 
-def take_sample(source: Source, n: int, seed: int = 0) -> Sample:
+def take_sample(source: Source, n: int, seed: int = 0, *, small: int = SMALL, place_bytes: int = PLACE_BYTES) -> Sample:
     """Up to `n` documents at random from places spread evenly over the source, the same for the same seed.
 
-    A corpus of up to 32 MB is read whole. CorpusError when there is no document.
+    A corpus of up to `small` bytes is read whole, of a larger one 16 pieces of `place_bytes`. CorpusError when there is
+    no document.
     """
     draw = random.Random(seed)
     size = sum(file.size for file in source.files)
     sample = Sample(n, draw)
     if source.kind in ("text", "pydoc"):
         _from_files(source, sample, n, draw)
-    elif size <= SMALL:
+    elif size <= small:
         for file in source.files:
             _add(sample, read_range(source, file), file.size)
         sample.total, sample.exact = sample.read, True
     else:
-        for file, within, data, weight in _places(source, size, draw):
+        for file, within, data, weight in _places(source, size, draw, place_bytes):
             batches = read_range(source, file, within, data)
             if source.kind in ("parquet", "arrow"):  # of a row group, which may be large, the beginning
                 some = list(islice(batches, 1 + n // (PLACES // 2 * ROWS)))
@@ -120,7 +121,7 @@ def _from_files(source: Source, sample: Sample, n: int, draw: random.Random) -> 
 
 
 def _places(
-    source: Source, size: int, draw: random.Random
+    source: Source, size: int, draw: random.Random, place_bytes: int
 ) -> Iterator[tuple[SourceFile, Range, Iterator[bytes] | None, int]]:
     """(file, range, bytes in its stead, bytes that it stands for) of places at even distances over all bytes."""
     step = size / PLACES
@@ -129,14 +130,14 @@ def _places(
     seen: set[tuple[str, int]] = set()
     for file in source.files:
         for place in (int(at - begins) for at in wanted if begins <= at < begins + file.size):
-            found = _place(source, file, place)
+            found = _place(source, file, place, place_bytes)
             if found and (file.name, found[0].start) not in seen:
                 seen.add((file.name, found[0].start))
                 yield file, *found
         begins += file.size
 
 
-def _place(source: Source, file: SourceFile, at: int) -> tuple[Range, Iterator[bytes] | None, int] | None:
+def _place(source: Source, file: SourceFile, at: int, size: int) -> tuple[Range, Iterator[bytes] | None, int] | None:
     if source.kind == "arrow":
         return WHOLE, None, file.size
     if source.kind == "parquet":
@@ -144,15 +145,15 @@ def _place(source: Source, file: SourceFile, at: int) -> tuple[Range, Iterator[b
     if source.kind == "warc":
         find = partial(boundary, partial(blocks, source, file), compressed=file.name.lower().endswith(".gz"))
         start = find(at)
-        stop = find(start + ARCHIVE_BYTES) if start >= 0 else -1
+        stop = find(start + size // ARCHIVE_SHARE) if start >= 0 else -1
         stop = stop if stop > 0 else file.size
         return (Range(start, stop), None, stop - start) if start >= 0 else None
     if only_from_start(source, file):
-        most = min(file.size, PLACE_BYTES)
+        most = min(file.size, size)
         data = islice(blocks(source, file, size=_BLOCK), most // _BLOCK)
         return WHOLE, data, most // _BLOCK * _BLOCK
-    start = min(at, max(0, file.size - PLACE_BYTES))
-    return Range(start, min(file.size, start + PLACE_BYTES)), None, min(file.size, PLACE_BYTES)
+    start = min(at, max(0, file.size - size))
+    return Range(start, min(file.size, start + size)), None, min(file.size, size)
 
 
 def _row_group(source: Source, file: SourceFile, at: int) -> tuple[Range, None, int] | None:

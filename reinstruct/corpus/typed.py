@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
@@ -40,17 +41,12 @@ class DocumentLines:
             rows = self._decoder.decode_lines(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        values = {field: self._values(rows, field) for field in self._at} if len(rows) == lines else {}
-        texts = values.get("text")
-        if texts is None or not _all_filled(texts):
+        texts = self._values(rows, "text") if len(rows) == lines else [None]
+        if not _all_filled(texts):
             return None
         text = pa.array(texts, pa.string())
-        ids = values["id"]
-        made = content_ids(text) if not all(ids) else []
-        columns = {field: [value or "" for value in given] for field, given in values.items() if field != "text"}
-        columns["id"] = [str(given) if _given(given) else made[n] for n, given in enumerate(ids)]
-        arrays = {name: pa.array(column, pa.string()) for name, column in columns.items()}
-        return pa.table({**arrays, "text": text}).select(SCHEMA.names)
+        arrays = {field: _filled(self._values(rows, field)) for field in self._at if field not in ("id", "text")}
+        return pa.table({"text": text, "id": self._ids(rows, text), **arrays}).select(SCHEMA.names)
 
     def document(self, raw: bytes) -> Document | None:
         """One line as a document; None unless it is one."""
@@ -68,12 +64,27 @@ class DocumentLines:
     def _values(self, rows: Sequence[Any], field: str) -> list[Any]:
         """The field of each row: the first of its columns that is not null."""
         first, *others = (f"c{n}" for n in self._at[field])
-        values = [getattr(row, first) for row in rows]
+        values = list(map(attrgetter(first), rows))
         for other in others:
             if None in values:
                 both = zip(rows, values, strict=True)
                 values = [getattr(row, other) if value is None else value for row, value in both]
         return values
+
+    def _ids(self, rows: Sequence[Any], text: Any) -> Any:
+        given = self._values(rows, "id")
+        if not any(map(_given, given)):
+            return pa.array(content_ids(text), pa.string())
+        made = content_ids(text) if not all(map(_given, given)) else []
+        return pa.array([str(id_) if _given(id_) else made[n] for n, id_ in enumerate(given)], pa.string())
+
+
+def _filled(values: list[str | None]) -> Any:
+    """Values as a column, nulls as empty text."""
+    array: Any = pa.array(values, pa.string())
+    if array.null_count == len(array):
+        return pa.repeat("", len(array))
+    return pc.fill_null(array, "") if array.null_count else array
 
 
 @cache
