@@ -26,7 +26,7 @@ from reinstruct.replies import ReplyLog
 from reinstruct.rows import Pieces, StoredRows
 from reinstruct.store import Store
 from reinstruct.stream import Tally, judge_chunk, label, run_stages
-from reinstruct.tables import ROWS, Chunk, PartWriter, read_slices
+from reinstruct.tables import Chunk, PartWriter, read_slices
 
 OpenLLM = Callable[[Model], LLM]
 

@@ -17,6 +17,7 @@ import pytest
 from backports import zstd
 
 from reinstruct.corpus.jsonl import read_blocks
+from reinstruct.corpus.kinds import first_of_each
 from reinstruct.corpus.lines import line_blocks
 from reinstruct.corpus.open import open_source
 from reinstruct.corpus.read import first_records, read_batches
@@ -459,6 +460,56 @@ def test_damage_inside_parquet_ends_it_with_one_rejection(tmp_path):
     assert reasons(records) == ["corrupt_file"]
     with pytest.raises(CorpusError, match="or is cut off"):
         read_all(write(path, bytes(raw[:middle])))
+
+
+@pytest.mark.parametrize("make", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_a_folder_of_save_to_disk_is_read_and_its_descriptions_are_not(tmp_path, make):
+    table = pa.table({"text": ["one", None, "three"], "id": [1, 2, 3]})
+    for name in ("train/data-00000-of-00001.arrow", "test/data-00000-of-00001.arrow"):
+        (tmp_path / name).parent.mkdir()
+        with make(str(tmp_path / name), table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+        (tmp_path / name).with_name("state.json").write_text("{}")
+        (tmp_path / name).with_name("dataset_info.json").write_text("{}")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    records = read_all(tmp_path)
+    assert [getattr(record, "text", "") or record.reason for record in records] == ["one", "empty_text", "three"] * 2
+    (tmp_path / "x.arrow").write_bytes(b"no arrow at all")
+    with pytest.raises(CorpusError, match=r"x.arrow is not an Arrow file"):
+        read_all(tmp_path / "x.arrow")
+
+
+def test_a_dataset_on_the_hub_is_read_without_its_card():
+    names = ["README.md", "data/train-00000-of-00001.parquet"]
+    assert first_of_each(names) == {"text": names[0], "parquet": names[1]}
+    assert first_of_each(names, on_hub=True) == {"parquet": names[1]}
+
+
+# CSV
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.csv", bytes), ("a.csv.gz", gzip.compress), ("a.CSV.ZST", zstd.compress)]
+)
+def test_csv_rows_may_hold_newlines_and_bad_ones_are_rejected(tmp_path, name, pack):
+    content = b'\xef\xbb\xbfid,text\r\n1,"two\nlines"\r\n2\r\n\r\n3,three\r\n4,"never closed\r\n5,five\r\n'
+    one, short, three, unclosed = read_all(write(tmp_path / name, pack(content)))
+    assert (one.id, one.text, three.text) == ("1", "two\nlines", "three")
+    assert (short.reason, short.detail) == ("wrong_columns", "byte 27: 1 fields where the header has 2")
+    assert (unclosed.reason, unclosed.id[-3:]) == ("not_csv", ":41")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.tsv", "\t"), ("a.csv", ";"), ("a.csv", "|")])
+def test_other_marks_between_fields_are_recognised(tmp_path, name, mark):
+    content = f"id{mark}text\n1{mark}a, b and c\n".encode()
+    (record,) = read_all(write(tmp_path / name, content))
+    assert (record.id, record.text) == ("1", "a, b and c")
+
+
+def test_csv_without_the_column_is_an_error(tmp_path):
+    with pytest.raises(CorpusError, match=r"no column 'text' .* are id, body; .*text=COLUMN"):
+        read_all(write(tmp_path / "a.csv", b"id,body\n1,x\n"))
+    assert read_all(write(tmp_path / "a.csv", b"id,body\n1,x\n"), text="body")[0].text == "x"
 
 
 # Text

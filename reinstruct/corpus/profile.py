@@ -79,7 +79,7 @@ def profile(sample: Sample, seed: int = 0) -> Profile:
 def _rules() -> dict[str, Filter[Any]]:
     own: dict[str, Filter[Any]] = {"reinstruct": SelectAdvice(), "prose (English)": KeepProse()}
     try:
-        from reinstruct.stages.quality import PRESETS
+        from reinstruct.stages.quality import PRESETS  # pyright: ignore[reportMissingImports]
     except ImportError:
         return own
     return {**own, **PRESETS}
@@ -93,7 +93,7 @@ def _verdict(name: str, rule: Filter[Any], frame: pl.DataFrame) -> Verdict:
 def _languages(frame: pl.DataFrame) -> tuple[dict[str, float], str]:
     """Shares of languages, or of scripts where language identification is not installed."""
     try:
-        from reinstruct.stages.language import identify
+        from reinstruct.stages.language import identify  # pyright: ignore[reportMissingImports]
 
         found = identify(frame["text"].to_list())
     except (ImportError, RecipeError):

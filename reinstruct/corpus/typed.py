@@ -145,8 +145,8 @@ def _any_blank(text: Any) -> bool:
     return bool(pc.any(pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))).as_py())
 
 
-def _all_filled(texts: list[str | None]) -> bool:
-    return None not in texts and "" not in texts and not any(map(str.isspace, cast(list[str], texts)))
+def _all_filled(texts: Sequence[str | None]) -> bool:
+    return None not in texts and "" not in texts and not any(map(str.isspace, cast(Sequence[str], texts)))
 
 
 def _given(id_: str | int | None) -> bool:
