@@ -30,6 +30,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
 ) -> None:
     """Show what a corpus holds, in seconds whatever its size: count, languages, lengths, what rules reject, samples."""
+    from reinstruct.corpus.cuts import one_worker_each
     from reinstruct.corpus.open import open_source
     from reinstruct.corpus.profile import profile
     from reinstruct.corpus.sample import take_sample
@@ -37,6 +38,7 @@ def inspect(
 
     source = open_source(uri, Document, columns=_mapping(columns or []))
     found = profile(take_sample(source, sample, seed), seed)
+    whole = one_worker_each(source)
     if as_json:
         import msgspec
 
@@ -44,6 +46,8 @@ def inspect(
     else:
         size = sum(file.size for file in source.files)
         _print(found, uri, f"{len(source.files):,} {source.kind} file{'s' * (len(source.files) != 1)}, {_bytes(size)}")
+        for reason, count in whole.items():
+            typer.echo(f"\n{count:,} large file{'s' * (count != 1)} will be read by one worker each: {reason}")
 
 
 def _mapping(given: list[str]) -> dict[str, str]:
@@ -85,7 +89,8 @@ def _print(found: Profile, uri: str, files: str) -> None:
     bars.add_column("share", justify="right")
     longest = max(found.histogram.values())
     for edge, share in found.histogram.items():
-        bars.add_row(f"{int(edge):,}+", Text("█" * round(_BAR * share / longest) or "▏", "cyan"), _percent(share))
+        bar = "█" * round(_BAR * share / longest) or "▏" * (share > 0)
+        bars.add_row(f"{int(edge):,}+", Text(bar, "cyan"), _percent(share))
     out.print(bars)
 
     rules = Table(box=None, pad_edge=False, title="\n[bold]What rules would reject[/]", title_justify="left")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reinstruct.corpus.cuts import LEAST, cut, why_whole
+from reinstruct.corpus.cuts import LARGE, LEAST, cut, one_worker_each, why_whole
 from reinstruct.corpus.files import blocks
 from reinstruct.corpus.lines import first_byte, line_blocks
 from reinstruct.corpus.members import boundary
@@ -179,7 +180,7 @@ def test_plain_lines_are_cut_evenly_and_what_cannot_be_cut_says_why(tmp_path):
     assert why_whole(array, array.files[0]) == "it holds one JSON array"
 
 
-def test_every_byte_of_an_archive_leads_to_the_next_record(tmp_path):
+def test_from_anywhere_in_an_archive_the_next_record_is_found(tmp_path):
     from tests.test_corpus_web import archive, response
 
     for packed in (True, False):
@@ -187,10 +188,19 @@ def test_every_byte_of_an_archive_leads_to_the_next_record(tmp_path):
         path = tmp_path / ("a.warc.gz" if packed else "a.warc")
         source = source_of(path, content)
         open_at = partial(blocks, source, source.files[0])
-        found = [boundary(open_at, at, compressed=packed) for at in range(len(content))]
-        assert found == [next((place for place in places if place >= at), -1) for at in range(len(content))]
+        every = sorted({*range(0, len(content), 13), *places, *(place + 1 for place in places), len(content) - 1})
+        found = [boundary(open_at, at, compressed=packed) for at in every]
+        assert found == [next((place for place in places if place >= at), -1) for at in every]
         expected = whole(source)
         assert len(expected) == 4
         for place in places[1:]:
             assert pieces(source, [0, place, len(content)]) == expected
         assert pieces(source, [*places, len(content)]) == expected
+
+
+def test_large_files_that_one_worker_must_read_are_counted_by_reason(tmp_path):
+    source = source_of(tmp_path / "a.jsonl.gz", gzip.compress(b'{"text": "x"}'))
+    large = [replace(source.files[0], name=name, size=LARGE + 1) for name in ("a.jsonl.gz", "b.jsonl.zst", "c.jsonl")]
+    found = one_worker_each(replace(source, files=(*source.files, *large)))
+    ends = " data has no place to begin in the middle"
+    assert found == {f"gzip{ends}": 1, f"zstandard{ends}": 1}

@@ -33,7 +33,7 @@ def test_a_small_corpus_is_counted_and_the_sample_is_drawn_by_the_seed(tmp_path)
     (tmp_path / "a.jsonl").write_bytes(jsonl(500) + b"odd\n" + b'{"text": ""}\n')
     source = open_source(str(tmp_path / "a.jsonl"), Document)
     one, again, other = (take_sample(source, 50, seed) for seed in (1, 1, 2))
-    assert (one.total, one.exact, len(one.documents)) == (502, True, 50)
+    assert (one.total, one.read, one.exact, len(one.documents)) == (500, 502, True, 50)
     assert one.rejected == {"not_json": 1, "empty_text": 1}
     assert one.documents == again.documents != other.documents
     assert [int(document.text.split()[0]) for document in one.documents] == sorted(

@@ -6,6 +6,7 @@ the other cuts. A file that cannot be cut is one range, and `why_whole` says why
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
@@ -17,6 +18,7 @@ from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
 from reinstruct.corpus.streams import BOM, codec_of
 
 LEAST = 1 << 20  # bytes of a range; a file of less than two stays whole
+LARGE = 128 << 20  # bytes of a file that many workers had better share
 _HEAD = 4096
 
 
@@ -41,6 +43,12 @@ def why_whole(source: Source, file: SourceFile) -> str:
     if source.kind == "csv" and not codec_of(file.name):
         return "" if safe_to_cut(blocks(source, file)) else "its quoted fields hold newlines"
     return _why_whole(source, file)
+
+
+def one_worker_each(source: Source) -> Counter[str]:
+    """Why files cannot be cut that are large enough to be: how many for each reason. CSV files are not looked into."""
+    large = (file for file in source.files if file.size > LARGE and source.kind not in ("text", "pydoc"))
+    return Counter(reason for file in large if (reason := _why_whole(source, file)))
 
 
 def _why_whole(source: Source, file: SourceFile) -> str:

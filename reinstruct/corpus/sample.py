@@ -37,7 +37,7 @@ _ENDS = ("truncated_file", "truncated_record", "not_csv")  # what the end of a p
 class Sample:
     """Documents of a corpus, `n` of those read, each with the same chance, in the order they came.
 
-    `read` and `total` (of the corpus) count rows, `rejected` those that were bad.
+    `total` counts the documents of the corpus, `read` the rows that were read, `rejected` those of them that were bad.
     """
 
     n: int
@@ -88,6 +88,7 @@ def take_sample(source: Source, n: int, seed: int = 0, *, small: int = SMALL, pl
                 batches, weight = iter(some), sum(batch.table.nbytes for batch in some if batch.table is not None)
             _add(sample, batches, weight, cut_off=True)
         sample.total, sample.exact = _total(source, size, sample)
+    _leave_out_bad(sample)
     if not sample.documents:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sample.rejected.most_common(3))
         why = f"all rows were rejected ({reasons})" if reasons else "it is empty"
@@ -104,6 +105,13 @@ def _add(sample: Sample, batches: Iterable[Batch], weight: int, *, cut_off: bool
         sample.rejected.update(reasons)
         sample.read += len(good) + len(reasons)
     sample.bytes_read += weight
+
+
+def _leave_out_bad(sample: Sample) -> None:
+    """Make `total` count documents and no longer rows: exact where no row was bad, or all were read."""
+    bad = sum(sample.rejected.values())
+    sample.exact = sample.exact and (not bad or sample.read == sample.total)
+    sample.total = round(sample.total * (sample.read - bad) / max(1, sample.read))
 
 
 def _from_files(source: Source, sample: Sample, n: int, draw: random.Random) -> None:
