@@ -27,7 +27,7 @@ class Source:
     """
 
     uri: str = field(metadata={"where": True})
-    kind: str  # one of reinstruct.corpus.kinds.SUFFIXES, or pydoc
+    kind: str  # one of reinstruct.corpus.kinds.SUFFIXES, lines or pydoc
     record_type: type[Any]
     files: tuple[SourceFile, ...]
     columns: tuple[tuple[str, str], ...] = ()
