@@ -1,6 +1,6 @@
 """The command line. The rule: a deliberate error is one sentence on standard error and exit code 2.
 
-reinstruct recipes | show | run | compare | status | report | compile
+reinstruct recipes | show | run | compare | status | report | compile | corpus
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
+from reinstruct.cli_corpus import corpus
 from reinstruct.errors import RecipeError, ReinstructError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn an unlabeled text corpus into instruction-tuning data, and that data into a tuned model.",
 )
+app.add_typer(corpus, name="corpus")
 # What typer raises for flags and commands it cannot take. Its own name has moved between versions.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[1])
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}  # inputs and settings differ between recipes

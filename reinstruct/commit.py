@@ -23,7 +23,10 @@ class Part(Struct, frozen=True):
 
 
 class Slice(Struct, frozen=True):
-    """Rows `start` to `start + rows` of a part (of a source file, by its name, where `rows` is 0: all of it)."""
+    """Rows `start` to `start + rows` of a part.
+
+    Of a source file, by its name: so many bytes (of Parquet: row groups) from `start` on, all of it where `rows` is 0.
+    """
 
     part: str
     start: int = 0

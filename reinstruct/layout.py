@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from reinstruct.commit import Layout, Part, Slice, layout_of, result_of
-from reinstruct.corpus.source import SourceFile
+from reinstruct.corpus.cuts import cut
+from reinstruct.corpus.source import Source
 from reinstruct.errors import AlreadyCommitted, StoreError
 from reinstruct.plan import Concat, Map, Read, Step
 from reinstruct.store import Store
@@ -44,8 +45,9 @@ def output_parts(store: Store, step: Step) -> list[Part]:
 
 def _cut(store: Store, step: Step, shards: int, min_rows: int) -> list[list[Slice]]:
     if isinstance(step.action, Read):
-        files = step.action.source.files
-        return [[Slice(file.name) for file in files]] if step.action.limit else list(_file_groups(files, shards))
+        source = step.action.source
+        whole = [[Slice(file.name) for file in source.files]]
+        return whole if step.action.limit else list(_source_shards(source, shards))
     parts = input_parts(store, step)
     if not isinstance(step.action, Map):
         return [[Slice(part.name, 0, part.rows) for part in parts]]
@@ -55,17 +57,25 @@ def _cut(store: Store, step: Step, shards: int, min_rows: int) -> list[list[Slic
     return list(_pieces(parts, size)) or [[]]
 
 
-def _file_groups(files: Sequence[SourceFile], shards: int) -> Iterator[list[Slice]]:
-    """Files in order, small ones together: a shard for every few bytes would cost more than the reading."""
-    enough = min(BYTES_PER_SHARD, sum(file.size for file in files) / max(1, shards))
+def _source_shards(source: Source, shards: int) -> Iterator[list[Slice]]:
+    """Files in order, small ones together and large ones in pieces, as far as their kind can be cut.
+
+    A shard for every few bytes would cost more than the reading, and one for a huge file would keep one worker busy.
+    """
+    enough = min(BYTES_PER_SHARD, sum(file.size for file in source.files) // max(1, shards))
     group: list[Slice] = []
     size = 0
-    for file in files:
-        group.append(Slice(file.name))
-        size += file.size
-        if size >= enough:
+    for file in source.files:
+        ranges = cut(source, file, enough)
+        if len(ranges) > 1 and group:
             yield group
             group, size = [], 0
+        for within in ranges:
+            group.append(Slice(file.name, within.start, within.stop - within.start))
+            size += file.size // len(ranges)
+            if size >= enough or len(ranges) > 1:
+                yield group
+                group, size = [], 0
     if group:
         yield group
 

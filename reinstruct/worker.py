@@ -26,7 +26,7 @@ from reinstruct.replies import ReplyLog
 from reinstruct.rows import Pieces, StoredRows
 from reinstruct.store import Store
 from reinstruct.stream import Tally, judge_chunk, label, run_stages
-from reinstruct.tables import ROWS, Chunk, PartWriter, read_slices
+from reinstruct.tables import Chunk, PartWriter, read_slices
 
 OpenLLM = Callable[[Model], LLM]
 
@@ -140,28 +140,27 @@ def _chunks(attempt: Attempt, slices: list[Slice], tally: Tally, open_files: Exi
 
 
 def _read_source(action: Read, slices: list[Slice], tally: Tally) -> Iterator[Chunk]:
-    from reinstruct.corpus.read import read_batches
+    from reinstruct.corpus.read import read_range
+    from reinstruct.corpus.source import WHOLE, Range
 
     count = Count("Read")
     tally.counts.append(count)
-    wanted = {piece.part for piece in slices}
-    for file in action.source.files:
-        if file.name not in wanted:
-            continue
-        for batch in read_batches(action.source, file, rows=ROWS):
-            room = action.limit - count.kept if action.limit else len(batch)
-            good = [row for row in batch if not isinstance(row, Rejected)][:room]
-            bad = [row for row in batch if isinstance(row, Rejected)]
-            _add(count, good, bad, tally)
-            yield Chunk(action.source.record_type, rows=good)
+    files = {file.name: file for file in action.source.files}
+    for piece in slices:
+        within = Range(piece.start, piece.start + piece.rows) if piece.rows else WHOLE
+        for batch in read_range(action.source, files[piece.part], within):
+            room = action.limit - count.kept if action.limit else 0
+            good, bad = batch.split(action.source.record_type, room)
+            _add(count, len(good), bad, tally)
+            yield good
             if action.limit and count.kept >= action.limit:
                 return
 
 
-def _add(count: Count, good: list[Any], bad: list[Rejected], tally: Tally) -> None:
-    count.read += len(good) + len(bad)
-    count.kept += len(good)
-    count.written += len(good)
+def _add(count: Count, good: int, bad: list[Rejected], tally: Tally) -> None:
+    count.read += good + len(bad)
+    count.kept += good
+    count.written += good
     tally.reject(bad)
     for row in bad:
         count.rejected[row.reason] = count.rejected.get(row.reason, 0) + 1

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from backports import zstd
 
-from reinstruct.corpus.jsonl import read_rows
+from reinstruct.corpus.jsonl import read_blocks
+from reinstruct.corpus.kinds import first_of_each
+from reinstruct.corpus.lines import line_blocks
 from reinstruct.corpus.open import open_source
 from reinstruct.corpus.read import first_records, read_batches
-from reinstruct.corpus.streams import lines
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Example, Instruction, Pair, Rejected, to_table
 
@@ -98,8 +99,8 @@ def test_a_name_with_glob_characters_that_exists_is_no_glob(tmp_path):
         ({}, "nothing", "no such file or folder; accepted are .jsonl"),
         ({}, "*.jsonl", "no file matches the pattern"),
         ({}, "", "is an empty folder"),
-        ({"a.csv": b"x"}, "", r"no file that can be read \(a.csv\)"),
-        ({"a.csv": b"x"}, "a.csv", r"no file that can be read"),
+        ({"a.tar": b"x"}, "", r"no file that can be read \(a.tar\)"),
+        ({"a.tar": b"x"}, "a.tar", r"no file that can be read"),
         ({"a.jsonl": b"x", "README.md": b"x"}, "", r"text files \(such as README.md\) and jsonl files"),
         ({"a.jsonl": b"x", "b.parquet": b"x"}, "", r"jsonl files .* and parquet files .*choose with a glob"),
     ],
@@ -208,8 +209,8 @@ def test_a_bad_row_is_rejected_in_its_place_and_the_rest_is_used(tmp_path, row, 
     records = read_all(write(tmp_path / "a.jsonl", GOOD + row + b"\n" + GOOD))
     assert [type(record) for record in records] == [Document, Rejected, Document]
     bad = records[1]
-    assert (bad.id, bad.stage, bad.reason) == ("a.jsonl:2", "Read", reason)
-    assert bad.detail.startswith(f"line 2, byte {len(GOOD)}")
+    assert (bad.id, bad.stage, bad.reason) == (f"a.jsonl:{len(GOOD)}", "Read", reason)
+    assert bad.detail.startswith(f"byte {len(GOOD)}")
     assert len(bad.record) <= 500
     to_table([bad], Rejected)
 
@@ -280,7 +281,7 @@ def test_first_records_passes_over_bad_rows_and_files(tmp_path):
     write(tmp_path / "a.jsonl", b"")
     write(tmp_path / "b.jsonl", b"{}\n" + GOOD * 5)
     assert len(first_records(open_source(str(tmp_path), Document), 3)) == 3
-    with pytest.raises(CorpusError, match=r"the first row was rejected: empty_text \(c.jsonl:1, line 1, byte 0\)"):
+    with pytest.raises(CorpusError, match=r"the first row was rejected: empty_text \(c.jsonl:0, byte 0\)"):
         first_records(open_source(str(write(tmp_path / "c.jsonl", [{"text": ""}])), Document), 3)
 
 
@@ -300,7 +301,7 @@ def test_one_row_with_the_column_saves_the_file(tmp_path):
 
 
 def test_a_file_of_something_else_is_an_error(tmp_path):
-    with pytest.raises(CorpusError, match=r"first 100 rows are all unusable; line 1, byte 0.*one JSON object on one"):
+    with pytest.raises(CorpusError, match=r"first 100 rows are all unusable; byte 0.*one JSON object on one"):
         read_all(write(tmp_path / "a.jsonl", b"just some prose\n" * 500))
 
 
@@ -325,16 +326,16 @@ def test_a_broken_array_is_an_error(tmp_path, raw):
 def test_arrays_that_are_large_or_damaged_are_errors():
     raw = json.dumps([{"text": "word " * 50}] * 50).encode()
     with pytest.raises(CorpusError, match="over 1,000 bytes"):
-        list(read_rows([raw], "a.json", array_bytes=1000))
+        list(read_blocks([raw], "a.json", array_bytes=1000))
     packed = gzip.compress(raw)
     with pytest.raises(CorpusError, match="truncated_file"):
-        list(read_rows([packed[:-20]], "a.json.gz"))
+        list(read_blocks([packed[:-20]], "a.json.gz"))
 
 
 def test_a_very_long_line_costs_linear_time():
     chunk = b"x" * 65_536
     start = time.perf_counter()
-    (line,) = lines(chunk for _ in range(1600))  # 100 MB; joining at every chunk would copy 80 GB
+    (line,) = line_blocks(chunk for _ in range(1600))  # 100 MB; joining at every chunk would copy 80 GB
     assert len(line.raw) == 1600 * 65_536
     assert time.perf_counter() - start < 5
 
@@ -455,10 +456,60 @@ def test_damage_inside_parquet_ends_it_with_one_rejection(tmp_path):
     middle = len(raw) // 2
     raw[middle - 30_000 : middle] = b"\xff" * 30_000
     records = read_all(write(path, bytes(raw)), rows=500)
-    assert len(good(records)) == 1000
+    assert len(good(records)) == 2000
     assert reasons(records) == ["corrupt_file"]
     with pytest.raises(CorpusError, match="or is cut off"):
         read_all(write(path, bytes(raw[:middle])))
+
+
+@pytest.mark.parametrize("make", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_a_folder_of_save_to_disk_is_read_and_its_descriptions_are_not(tmp_path, make):
+    table = pa.table({"text": ["one", None, "three"], "id": [1, 2, 3]})
+    for name in ("train/data-00000-of-00001.arrow", "test/data-00000-of-00001.arrow"):
+        (tmp_path / name).parent.mkdir()
+        with make(str(tmp_path / name), table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+        (tmp_path / name).with_name("state.json").write_text("{}")
+        (tmp_path / name).with_name("dataset_info.json").write_text("{}")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    records = read_all(tmp_path)
+    assert [getattr(record, "text", "") or record.reason for record in records] == ["one", "empty_text", "three"] * 2
+    (tmp_path / "x.arrow").write_bytes(b"no arrow at all")
+    with pytest.raises(CorpusError, match=r"x.arrow is not an Arrow file"):
+        read_all(tmp_path / "x.arrow")
+
+
+def test_a_dataset_on_the_hub_is_read_without_its_card():
+    names = ["README.md", "data/train-00000-of-00001.parquet"]
+    assert first_of_each(names) == {"text": names[0], "parquet": names[1]}
+    assert first_of_each(names, on_hub=True) == {"parquet": names[1]}
+
+
+# CSV
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.csv", bytes), ("a.csv.gz", gzip.compress), ("a.CSV.ZST", zstd.compress)]
+)
+def test_csv_rows_may_hold_newlines_and_bad_ones_are_rejected(tmp_path, name, pack):
+    content = b'\xef\xbb\xbfid,text\r\n1,"two\nlines"\r\n2\r\n\r\n3,three\r\n4,"never closed\r\n5,five\r\n'
+    one, short, three, unclosed = read_all(write(tmp_path / name, pack(content)))
+    assert (one.id, one.text, three.text) == ("1", "two\nlines", "three")
+    assert (short.reason, short.detail) == ("wrong_columns", "byte 27: 1 fields where the header has 2")
+    assert (unclosed.reason, unclosed.id[-3:]) == ("not_csv", ":41")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.tsv", "\t"), ("a.csv", ";"), ("a.csv", "|")])
+def test_other_marks_between_fields_are_recognised(tmp_path, name, mark):
+    content = f"id{mark}text\n1{mark}a, b and c\n".encode()
+    (record,) = read_all(write(tmp_path / name, content))
+    assert (record.id, record.text) == ("1", "a, b and c")
+
+
+def test_csv_without_the_column_is_an_error(tmp_path):
+    with pytest.raises(CorpusError, match=r"no column 'text' .* are id, body; .*text=COLUMN"):
+        read_all(write(tmp_path / "a.csv", b"id,body\n1,x\n"))
+    assert read_all(write(tmp_path / "a.csv", b"id,body\n1,x\n"), text="body")[0].text == "x"
 
 
 # Text
@@ -472,9 +523,9 @@ def test_a_text_file_is_one_document(tmp_path):
     one, two, bad, empty = sorted(read_all(tmp_path), key=lambda r: getattr(r, "source", r.id))
     assert (one.text, one.source) == ("one", "a.txt")
     assert (two.text, two.source) == ("# Two\n\nwords\n", "b/two.md")
-    assert (bad.id, bad.reason) == ("bad.txt:2", "bad_utf8")
-    assert bad.detail == "line 2, byte 9: 0xff: invalid start byte"
-    assert (empty.id, empty.reason) == ("empty.txt:1", "empty_text")
+    assert (bad.id, bad.reason) == ("bad.txt:9", "bad_utf8")
+    assert bad.detail == "byte 9: 0xff: invalid start byte"
+    assert (empty.id, empty.reason) == ("empty.txt:0", "empty_text")
 
 
 # Real data

@@ -90,8 +90,8 @@ def test_sources_that_cannot_be_parsed_or_read_are_rejected(tmp_path):
     (tmp_path / "c.py").unlink()
     old, nul, gone, *documents = read_part(package, 1)
     assert [(bad.id, bad.reason) for bad in (old, nul)] == [
-        ("some-thing:a.py:1", "not_python"),
-        ("some-thing:b.py:1", "not_python"),
+        ("some-thing:a.py:0", "not_python"),
+        ("some-thing:b.py:0", "not_python"),
     ]
     assert gone.reason == "not_readable"
     assert len(documents) == 5

@@ -11,16 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from reinstruct.corpus.kinds import ACCEPTED
 from reinstruct.corpus.source import Source, SourceFile
 from reinstruct.errors import CorpusError
 
-ACCEPTED = (
-    ".jsonl, .ndjson or .json (plain, .gz, .zst or .bz2), .parquet, .txt or .md files, "
-    "as a file, a folder, a glob or a URL (gs://, s3://, ...), or pydoc: for installed Python packages"
-)
-BLOCK = 1 << 20
+BLOCK = 2 << 20
 HASH_WHOLE = 256 << 20  # larger local files are told apart by head, tail, size and time of change
-_VERSION_KEYS = ("generation", "etag", "ETag", "version_id", "VersionId", "content_hash")
+_VERSION_KEYS = ("generation", "etag", "ETag", "version_id", "VersionId", "content_hash", "blob_id")
 _TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "created")
 _MAGIC = "*?["
 
@@ -78,9 +75,10 @@ def opened(source: Source, file: SourceFile) -> Generator[BinaryIO]:
         yield stream
 
 
-def blocks(source: Source, file: SourceFile, *, size: int = BLOCK) -> Iterator[bytes]:
-    """The bytes of a file, a block at a time."""
+def blocks(source: Source, file: SourceFile, start: int = 0, *, size: int = BLOCK) -> Iterator[bytes]:
+    """The bytes of a file from `start` on, a block at a time."""
     with opened(source, file) as stream:
+        stream.seek(start)
         while True:
             with _explained(source.uri + file.name):
                 block = stream.read(size)

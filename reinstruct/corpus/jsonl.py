@@ -9,36 +9,55 @@ from typing import Any
 
 import msgspec
 
-from reinstruct.corpus.rows import Row
-from reinstruct.corpus.streams import content_name, decompressed, lines
+from reinstruct.corpus.lines import Lines, line_blocks
+from reinstruct.corpus.rows import Block, Row, batched
+from reinstruct.corpus.source import WHOLE, Range
+from reinstruct.corpus.streams import BOM, content_name, decompressed
+from reinstruct.corpus.typed import DocumentLines
 from reinstruct.errors import CorpusError
 from reinstruct.records import Drop
 
 ARRAY_BYTES = 1 << 30  # an array is parsed whole
-_BOM = b"\xef\xbb\xbf"
 _decode = msgspec.json.Decoder().decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def read_rows(blocks: Iterable[bytes], name: str, *, array_bytes: int = ARRAY_BYTES) -> Iterator[Row]:
-    """Rows of the file called `name`, decompressed as its name says. Blank lines are not rows.
+def read_blocks(
+    blocks: Iterable[bytes],
+    name: str,
+    documents: DocumentLines | None = None,
+    within: Range = WHOLE,
+    *,
+    array_bytes: int = ARRAY_BYTES,
+) -> Iterator[Block]:
+    """Rows of a range of the file called `name`, decompressed as its name says. Blank lines are not rows.
 
+    `blocks` begin at `first_byte(within)`. With `documents`, lines that are plain documents come as tables or records.
     Raises CorpusError when the compression is not what the name says, or a .json file holds an array that does not
     parse or is larger than `array_bytes`.
     """
     chunks = iter(decompressed(blocks, name))
-    if content_name(name).endswith(".json"):
+    if content_name(name).endswith(".json") and within == WHOLE:
         start = _beginning(chunks)
         chunks = chain(start, chunks)
         if _is_array(start):
-            yield from _array_rows(chunks, name, array_bytes)
+            yield from batched(_array_rows(chunks, name, array_bytes))
             return
-    for number, line in enumerate(lines(chunks), start=1):
-        raw = line.raw.removeprefix(_BOM) if number == 1 else line.raw
+    for block in line_blocks(chunks, within):
+        table = documents.table(block.raw) if documents and not block.damage else None
+        if table is not None:
+            yield table
+        else:
+            yield list(_rows(block, documents))
+
+
+def _rows(block: Lines, documents: DocumentLines | None) -> Iterator[Row]:
+    for line in block.split():
+        raw = line.raw if line.offset else line.raw.removeprefix(BOM)
         if line.damage:
-            yield Row(number, line.offset, raw, line.damage)
+            yield Row(line.offset, raw, line.damage)
         elif raw.strip():
-            yield Row(number, line.offset, raw, parse(raw))
+            yield Row(line.offset, raw, (documents and documents.document(raw)) or parse(raw))
 
 
 def parse(raw: bytes) -> dict[str, Any] | Drop:
@@ -82,14 +101,14 @@ def _beginning(chunks: Iterator[bytes | Drop]) -> list[bytes | Drop]:
     start: list[bytes | Drop] = []
     for chunk in chunks:
         start.append(chunk)
-        if isinstance(chunk, Drop) or chunk.removeprefix(_BOM).strip():
+        if isinstance(chunk, Drop) or chunk.removeprefix(BOM).strip():
             break
     return start
 
 
 def _is_array(start: list[bytes | Drop]) -> bool:
     joined = b"".join(chunk for chunk in start if isinstance(chunk, bytes))
-    return joined.removeprefix(_BOM).lstrip().startswith(b"[")
+    return joined.removeprefix(BOM).lstrip().startswith(b"[")
 
 
 def _array_rows(chunks: Iterable[bytes | Drop], name: str, array_bytes: int) -> Iterator[Row]:
@@ -105,8 +124,8 @@ def _array_rows(chunks: Iterable[bytes | Drop], name: str, array_bytes: int) -> 
                 f"{name} holds one JSON array of over {array_bytes:,} bytes; write one object per line (.jsonl) instead"
             )
     try:
-        items = _split_array(b"".join(parts).removeprefix(_BOM))
+        items = _split_array(b"".join(parts).removeprefix(BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorpusError(f"{name} begins with '[' but is no JSON array: {error}") from error
     for number, item in enumerate(items, start=1):
-        yield Row(number, -1, bytes(item), parse(bytes(item)))
+        yield Row(number, bytes(item), parse(bytes(item)), "row")

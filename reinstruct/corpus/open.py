@@ -3,6 +3,9 @@
 open_source("docs/", Document)                       a folder of text, or of data files
 open_source("data/*.jsonl.gz", Document)             a glob
 open_source("seed.parquet", Pair, columns={"output": "answer_text"})
+open_source("hf://datasets/org/name", Document)      a dataset on the Hugging Face hub
+open_source("lines:big.txt.zst", Document)           one document per line
+open_source("-", Document)                           standard input
 open_source("pydoc:json,numpy", Document)            documentation of installed packages
 """
 
@@ -12,14 +15,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reinstruct.corpus.fields import columns_of
-from reinstruct.corpus.files import ACCEPTED, Listing, fingerprint, list_files
+from reinstruct.corpus.files import Listing, fingerprint, list_files
+from reinstruct.corpus.kinds import ACCEPTED, LINES, first_of_each, is_read
 from reinstruct.corpus.pydoc import list_packages
 from reinstruct.corpus.source import Source
-from reinstruct.corpus.streams import content_name
+from reinstruct.corpus.stdin import STDIN, spooled
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document
 
 _PYDOC = "pydoc:"
+_HUB = "hf://"
+_WITHOUT_COLUMNS = {"text": "a file that is one document", "lines": "lines:", "warc": "a web archive"}
 
 
 def open_source(uri: str, record_type: type[Any], *, columns: Mapping[str, str] | None = None) -> Source:
@@ -35,40 +41,30 @@ def open_source(uri: str, record_type: type[Any], *, columns: Mapping[str, str] 
         return Source(_PYDOC, "pydoc", record_type, list_packages(dict.fromkeys(filter(None, names))))
     if not uri.strip():
         raise CorpusError(f"an empty path was given; accepted are {ACCEPTED}")
-    listing = list_files(uri)
-    kind = _one_kind(uri, listing)
-    if kind == "text":
-        _expect_documents("a text file", record_type, mapping)
+    if uri == STDIN:
+        uri = str(spooled())
+    by_line = uri.startswith(LINES)
+    listing = list_files(uri.removeprefix(LINES))
+    kind = "lines" if by_line else _one_kind(uri, listing)
+    if kind in _WITHOUT_COLUMNS:
+        _expect_documents(_WITHOUT_COLUMNS[kind], record_type, mapping)
     else:
         columns_of(record_type, mapping)
-    files = tuple(fingerprint(listing, name) for name in listing.found if _kind(name) == kind)
+    files = tuple(fingerprint(listing, name) for name in listing.found if by_line or is_read(name, kind))
     return Source(listing.root, kind, record_type, files, tuple(sorted(mapping.items())))
 
 
 def _one_kind(uri: str, listing: Listing) -> str:
     if not listing.found:
         raise CorpusError(f"{uri} is an empty folder; accepted are {ACCEPTED}")
-    kinds: dict[str, str] = {}  # kind -> its first file
-    for name in listing.found:
-        kinds.setdefault(_kind(name), name)
-    kinds.pop("", None)
+    kinds = first_of_each(listing.found, on_hub=uri.startswith(_HUB))
     if not kinds:
         raise CorpusError(f"{uri} has no file that can be read ({_some(listing.found)}); accepted are {ACCEPTED}")
     if len(kinds) > 1:
         both = " and ".join(f"{kind} files (such as {name})" for kind, name in kinds.items())
-        suffix = next(iter(kinds.values())).partition(".")[2]
+        suffix = next(iter(kinds.values())).rpartition("/")[2].partition(".")[2]
         raise CorpusError(f"{uri} holds {both}: choose with a glob such as {listing.root}**/*.{suffix}")
     return next(iter(kinds))
-
-
-def _kind(name: str) -> str:
-    """jsonl, parquet or text; empty for a file that is not read."""
-    content = content_name(name)
-    if content.endswith((".jsonl", ".ndjson", ".json")):
-        return "jsonl"
-    if name.lower().endswith(".parquet"):
-        return "parquet"
-    return "text" if name.lower().endswith((".txt", ".md")) else ""
 
 
 def _expect_documents(what: str, record_type: type[Any], mapping: Mapping[str, str]) -> None:

@@ -118,7 +118,7 @@ def _module(package: Package, path: str) -> Iterator[Document | Rejected]:
 
 
 def _turned_away(package: Package, path: str, source: bytes, drop: Drop) -> Rejected:
-    return rejected(f"{package.source}:{path}", Row(1, 0, source, drop), drop)
+    return rejected(f"{package.source}:{path}", Row(0, source, drop), drop)
 
 
 def _document(package: Package, name: str, text: str) -> Document:

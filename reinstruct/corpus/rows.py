@@ -6,72 +6,152 @@ error, because then the mapping is wrong and not the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
+import pyarrow as pa
 
 from reinstruct.corpus.fields import Columns, columns_of, convert, missing
-from reinstruct.corpus.source import Source, SourceFile
+from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
 from reinstruct.errors import CorpusError
-from reinstruct.records import Document, Drop, Record, Rejected
+from reinstruct.records import Document, Drop, Record, Rejected, from_table
+from reinstruct.tables import ROWS, Chunk
 
 SHAPE_ROWS = 100  # so many rows of the wrong shape, and none of the right one before, condemn the file
 RAW_CHARS = 500
 
 
 class Row(NamedTuple):
-    """One row as read. `where` counts lines or rows from 1; `offset` is in bytes, -1 if unknown.
+    """One row as read. `at` says where: its first byte (of the decompressed file), or the count of rows before it.
 
-    `raw` is kept for the report; empty where the file has no text of a row (Parquet).
+    `value` is a finished record, a row by column, or why there is neither. `raw` is kept for the report; empty where
+    the file has no text of a row (Parquet).
     """
 
-    where: int
-    offset: int
+    at: int
     raw: bytes
-    value: dict[str, Any] | Drop
+    value: Record | dict[str, Any] | Drop
+    unit: str = "byte"
 
 
-def to_records(rows: Iterable[Row], source: Source, file: SourceFile) -> Iterator[Record | Rejected]:
-    """Rows in order as records or Rejected.
+class Batch(NamedTuple):
+    """Some rows of a source, in order: good ones as a table or as records, bad ones as Rejected in their place."""
 
-    Raises CorpusError when the first 100 rows, or all if there are fewer, have the wrong shape: not JSON, not objects,
-    a needed column absent or of the wrong type.
+    table: pa.Table | None = None
+    records: Sequence[Record | Rejected] = ()
+
+    def split(self, record_type: type[Any], most: int = 0) -> tuple[Chunk, list[Rejected]]:
+        """The good rows, `most` at most (0: all), and the bad ones."""
+        if self.table is not None:
+            return Chunk(record_type, table=self.table.slice(0, most or None)), []
+        good = [row for row in self.records if not isinstance(row, Rejected)]
+        bad = [row for row in self.records if isinstance(row, Rejected)]
+        return Chunk(record_type, rows=good[: most or None]), bad
+
+    def flat(self, record_type: type[Any]) -> Sequence[Record | Rejected]:
+        """All rows in order."""
+        return self.records if self.table is None else from_table(self.table, record_type)
+
+
+Block = Sequence[Row] | pa.Table
+"""What a reader gives: rows to look at one by one, or a table in which every row is a record of the wanted type."""
+
+
+def batched(rows: Iterable[Row], size: int = ROWS) -> Iterator[Sequence[Row]]:
+    """Rows in blocks of `size`."""
+    rows = iter(rows)
+    while block := list(islice(rows, size)):
+        yield block
+
+
+def to_batches(blocks: Iterable[Block], source: Source, file: SourceFile, within: Range) -> Iterator[Batch]:
+    """Blocks in order as batches.
+
+    Raises CorpusError when the first 100 rows of a file, or all if there are fewer, have the wrong shape: not JSON, not
+    objects, a needed column absent or of the wrong type.
     """
-    columns = columns_of(source.record_type, dict(source.columns))
-    held: list[Rejected] = []
-    seen: dict[str, None] = {}
-    shape_known = False
-    for row in rows:
-        outcome = row.value if isinstance(row.value, Drop) else convert(row.value, source.record_type, columns)
-        record = rejected(file.name, row, outcome) if isinstance(outcome, Drop) else outcome
-        if shape_known:
-            yield record
+    shape = _Shape(source, file, within)
+    for block in blocks:
+        if isinstance(block, pa.Table):
+            yield from shape.settled()
+            yield Batch(block)
             continue
-        seen.update(dict.fromkeys(row.value if isinstance(row.value, dict) else ()))
-        if isinstance(record, Rejected) and _wrong_shape(record.reason):
-            held.append(record)
-            if len(held) == SHAPE_ROWS:
-                raise _misshapen(source, file, columns, held, list(seen))
-            continue
-        shape_known = True
-        yield from held
-        yield record
-    if held and not shape_known:
-        raise _misshapen(source, file, columns, held, list(seen))
+        records = [record for row in block for record in shape.passed(row)]
+        if records:
+            yield Batch(records=records)
+    yield from shape.ended()
 
 
 def rejected(name: str, row: Row, drop: Drop) -> Rejected:
     """A bad row of the file called `name`, with the place and the beginning of the row."""
-    raw = msgspec.json.encode(row.value, enc_hook=repr) if isinstance(row.value, dict) and not row.raw else row.raw
-    place = f"row {row.where}" if row.offset < 0 else f"line {row.where}, byte {row.offset}"
+    encode = msgspec.json.encode
+    raw = encode(row.value, enc_hook=repr) if isinstance(row.value, dict) and not row.raw else row.raw
+    place = f"{row.unit} {row.at}"
     return Rejected(
-        id=f"{name}:{row.where}",
+        id=f"{name}:{row.at}",
         stage="Read",
         reason=drop.reason,
         detail=f"{place}: {drop.detail}" if drop.detail else place,
         record=raw[: 4 * RAW_CHARS].decode(errors="replace")[:RAW_CHARS],
     )
+
+
+class _Shape:
+    """Holds the rows of the wrong shape back until a row shows that the file's shape is right.
+
+    Only the range that begins the file judges: in the middle of one, a hundred bad rows are just that.
+    """
+
+    def __init__(self, source: Source, file: SourceFile, within: Range) -> None:
+        self._source, self._file, self._within = source, file, within
+        self._columns = columns_of(source.record_type, dict(source.columns))
+        self._known = within.start > 0
+        self._held: list[Rejected] = []
+        self._seen: dict[str, None] = {}
+
+    def passed(self, row: Row) -> list[Record | Rejected]:
+        """The row as a record or a rejection, after all that waited for it; nothing if it has to wait itself."""
+        value = row.value
+        outcome = convert(value, self._source.record_type, self._columns) if isinstance(value, dict) else value
+        record = rejected(self._file.name, row, outcome) if isinstance(outcome, Drop) else outcome
+        if self._known:
+            return [record]
+        self._seen.update(dict.fromkeys(value if isinstance(value, dict) else ()))
+        if not isinstance(record, Rejected) or not _wrong_shape(record.reason):
+            return [*self._released(), record]
+        self._held.append(record)
+        if len(self._held) == SHAPE_ROWS:
+            raise self._misshapen()
+        return []
+
+    def settled(self) -> Iterator[Batch]:
+        """What waited, as the shape is right."""
+        if released := self._released():
+            yield Batch(records=released)
+
+    def ended(self) -> Iterator[Batch]:
+        """What waited until the end: an error if that was the whole file."""
+        if self._held and self._within == WHOLE:
+            raise self._misshapen()
+        yield from self.settled()
+
+    def _released(self) -> list[Record | Rejected]:
+        self._known = True
+        held: list[Record | Rejected] = [*self._held]
+        self._held.clear()
+        return held
+
+    def _misshapen(self) -> CorpusError:
+        where, held, present = self._source.uri + self._file.name, self._held, list(self._seen)
+        record_type = self._source.record_type
+        wanted = missing(record_type, present, self._columns)
+        if present and wanted:
+            return no_column(where, record_type, wanted, self._columns, present)
+        rows = "its only row is" if len(held) == 1 else f"its first {len(held)} rows are all"
+        form = ", and a row is one JSON object on one line" if held[0].reason == "not_json" else ""
+        return CorpusError(f"{where} cannot be used: {rows} unusable; {held[0].detail} ({held[0].reason}){form}")
 
 
 def no_column(where: str, record_type: type[Any], wanted: str, columns: Columns, present: list[str]) -> CorpusError:
@@ -86,15 +166,3 @@ def no_column(where: str, record_type: type[Any], wanted: str, columns: Columns,
 
 def _wrong_shape(reason: str) -> bool:
     return reason in ("not_json", "not_an_object", "bad_utf8", "wrong_type") or reason.startswith("missing_")
-
-
-def _misshapen(
-    source: Source, file: SourceFile, columns: Columns, held: list[Rejected], present: list[str]
-) -> CorpusError:
-    where = source.uri + file.name
-    wanted = missing(source.record_type, present, columns)
-    if present and wanted:
-        return no_column(where, source.record_type, wanted, columns, present)
-    rows = "its only row is" if len(held) == 1 else f"its first {len(held)} rows are all"
-    form = ", and a row is one JSON object on one line" if held[0].reason == "not_json" else ""
-    return CorpusError(f"{where} cannot be used: {rows} unusable; {held[0].detail} ({held[0].reason}){form}")

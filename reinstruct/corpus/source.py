@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,20 @@ class Source:
     """
 
     uri: str = field(metadata={"where": True})
-    kind: str  # jsonl | parquet | text | pydoc
+    kind: str  # one of reinstruct.corpus.kinds.SUFFIXES, lines or pydoc
     record_type: type[Any]
     files: tuple[SourceFile, ...]
     columns: tuple[tuple[str, str], ...] = ()
+
+
+class Range(NamedTuple):
+    """A piece of a file, from `start` up to `stop` (0: to the end): bytes, or row groups of a Parquet file.
+
+    A record belongs to the range that holds its first byte, so ranges that follow each other give each record once.
+    """
+
+    start: int = 0
+    stop: int = 0
+
+
+WHOLE = Range()

@@ -1,4 +1,4 @@
-"""Bytes in, decompressed bytes out, lines out of those. Memory stays constant whatever the size of the file.
+"""Bytes in, decompressed bytes out. Memory stays constant whatever the size of the file.
 
 The one rule: damage does not cost what came before it. It ends the stream with a `Drop` that says where it is.
 """
@@ -7,28 +7,20 @@ from __future__ import annotations
 
 import bz2
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, cast
+
+from isal import isal_zlib  # pyright: ignore[reportMissingTypeStubs]
 
 from reinstruct.errors import CorpusError
 from reinstruct.records import Drop
 
 # A decompressor that finds damage gives nothing for that call, so little is fed at once and little is lost.
-PIECE = 1024
-CHUNK = 1 << 20
-
-
-class Line(NamedTuple):
-    """A line without its newline, and where it starts in the decompressed stream.
-
-    With `damage` the file ends here and `raw` is the beginning of a row that was never finished.
-    """
-
-    offset: int
-    raw: bytes
-    damage: Drop | None = None
+PIECE = 16 << 10
+CHUNK = 2 << 20
+GZIP_ERROR = cast(type[Exception], isal_zlib.error)
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ def codec_of(name: str) -> Codec | None:
     """The compression a file's name promises."""
     name = name.lower()
     if name.endswith(".gz"):
-        return Codec("gzip", b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31), (zlib.error,))
+        return Codec("gzip", b"\x1f\x8b", lambda: isal_zlib.decompressobj(wbits=31), (GZIP_ERROR,))
     if name.endswith(".bz2"):
         return Codec("bzip2", b"BZh", bz2.BZ2Decompressor, (OSError, EOFError))
     if name.endswith(".zst"):
@@ -77,25 +69,6 @@ def decompressed(blocks: Iterable[bytes], name: str) -> Iterator[bytes | Drop]:
         yield from blocks
         return
     yield from _gathered(_members(_promised(blocks, codec, name), codec))
-
-
-def lines(chunks: Iterable[bytes | Drop]) -> Iterator[Line]:
-    """Split at newlines. A line that spans many chunks is joined once, so its cost is linear."""
-    parts: list[bytes] = []
-    offset = 0
-    for chunk in chunks:
-        if isinstance(chunk, Drop):
-            yield Line(offset, b"".join(parts), chunk)
-            return
-        first, *rest = chunk.split(b"\n")
-        parts.append(first)
-        for piece in rest:
-            raw = b"".join(parts)
-            yield Line(offset, raw)
-            offset += len(raw) + 1
-            parts = [piece]
-    if any(parts):
-        yield Line(offset, b"".join(parts))
 
 
 def _promised(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes]:
@@ -134,7 +107,7 @@ def _members(blocks: Iterable[bytes], codec: Codec) -> Iterator[bytes | Drop]:
 
 
 def _gathered(pieces: Iterable[bytes | Drop]) -> Iterator[bytes | Drop]:
-    """Small pieces joined to chunks of about a megabyte."""
+    """Small pieces joined to chunks of about two megabytes."""
     parts: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -1,0 +1,117 @@
+"""CSV and TSV files: a header line, then one row per line, or per several where a quoted field holds newlines.
+
+The one rule: rows are what Python's csv module makes of the whole file; a range of it gives the same rows or an error.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+
+from reinstruct.corpus.lines import Line, line_blocks
+from reinstruct.corpus.rows import Block, Row, batched
+from reinstruct.corpus.source import WHOLE, Range
+from reinstruct.corpus.streams import BOM, content_name, decompressed
+from reinstruct.errors import CorpusError
+from reinstruct.records import Drop
+
+MAX_FIELD = 16 << 20  # characters; a longer one is a quote that nobody closed
+DELIMITERS = ",;\t|"
+
+
+def read_blocks(
+    blocks: Iterable[bytes], name: str, header: bytes | None = None, within: Range = WHOLE
+) -> Iterator[Block]:
+    """Rows of a range of the file called `name`, decompressed as its name says. Blank lines are not rows.
+
+    `blocks` begin at `first_byte(within)`; `header` is the file's first line, where the range does not begin with it.
+    Raises CorpusError when a quoted field runs over the end of the range, as then the next one began inside a row.
+    """
+    yield from batched(_rows(blocks, name, header, within))
+
+
+def safe_to_cut(blocks: Iterable[bytes]) -> bool:
+    """Whether no quoted field of the file holds a newline: every line has an even number of quotes."""
+    for block in line_blocks(blocks):
+        if b'"' in block.raw and any(line.count(b'"') % 2 for line in block.raw.split(b"\n")):
+            return False
+    return True
+
+
+def _rows(blocks: Iterable[bytes], name: str, header: bytes | None, within: Range) -> Iterator[Row]:
+    csv.field_size_limit(MAX_FIELD)
+    feed = _Feed(line for block in line_blocks(decompressed(blocks, name), within) for line in block.split())
+    if header is None:
+        header = next(feed.lines, Line(0, b"")).raw
+    delimiter = _delimiter(header, content_name(name))
+    columns = next(csv.reader([header.removeprefix(BOM).decode(errors="replace")], delimiter=delimiter), [])
+    rows = csv.reader(feed, delimiter=delimiter)
+    while True:
+        feed.begin_row()
+        try:
+            value = _row(columns, next(rows))
+        except StopIteration:
+            break
+        except csv.Error as error:
+            value = Drop("not_csv", str(error))
+        if feed.ended and within.stop and not feed.damage:
+            raise CorpusError(
+                f"{name} has a row at byte {feed.at} that runs over byte {within.stop}, where the file was cut between "
+                "shards: a quoted field there holds a newline; write the file as Parquet or JSON lines"
+            )
+        if feed.ended and not feed.damage:
+            value = Drop("not_csv", "a quoted field that begins here is never closed")
+        value = Drop("bad_utf8", feed.bad) if feed.bad else value
+        if value:
+            yield Row(feed.at, feed.raw, value)
+    if feed.damage:
+        yield Row(feed.damage.offset, feed.damage.raw, feed.damage.damage or Drop("corrupt_file"))
+
+
+def _row(columns: list[str], values: list[str]) -> dict[str, str] | Drop:
+    if values and len(values) != len(columns):
+        return Drop("wrong_columns", f"{len(values)} fields where the header has {len(columns)}")
+    return dict(zip(columns, values, strict=True)) if values else {}
+
+
+def _delimiter(header: bytes, name: str) -> str:
+    """A tab in .tsv; else the one of the accepted that the header has most of, the comma where it has none."""
+    if name.endswith(".tsv"):
+        return "\t"
+    return max(DELIMITERS, key=lambda mark: header.count(mark.encode()))
+
+
+class _Feed:
+    """Gives the csv reader its lines as text, and knows which of them the row at hand was made of."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self.lines = lines
+        self.at = 0
+        self.bad = ""
+        self.ended = False  # the input ended while a row was being read
+        self.damage: Line | None = None
+        self._parts: list[bytes] = []
+
+    @property
+    def raw(self) -> bytes:
+        return b"\n".join(self._parts)
+
+    def begin_row(self) -> None:
+        self._parts, self.bad = [], ""
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines, None)
+        if line is None or line.damage:
+            self.ended, self.damage = bool(self._parts), line
+            raise StopIteration
+        if not self._parts:
+            self.at = line.offset
+        self._parts.append(line.raw)
+        try:
+            return line.raw.decode() + "\n"
+        except UnicodeDecodeError as error:
+            self.bad = f"byte {error.start} of its line is {line.raw[error.start]:#04x}: {error.reason}"
+            return line.raw.decode(errors="replace") + "\n"

@@ -1,0 +1,151 @@
+"""A web archive as byte streams: one for each gzip member of a .gz file, one for the whole of a plain file.
+
+The one rule: a place where an archive may be cut is the first byte of a record whose neighbour is in its place too.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+
+from isal import isal_zlib
+
+from reinstruct.corpus.streams import GZIP_ERROR, PIECE
+from reinstruct.records import Drop
+
+OpenAt = Callable[[int], Iterator[bytes]]  # the blocks of a file from a byte on
+_GZIP = re.compile(rb"\x1f\x8b\x08[\x00\x04\x08\x0c\x10\x14\x18\x1c]")
+_PLAIN = re.compile(rb"WARC/[01]\.\d+\r?\n")
+_LENGTH = re.compile(rb"\ncontent-length:\s*(\d+)\r?\n", re.IGNORECASE)
+_FIRST = b"WARC/"
+MAX_HEADER = 64 << 10
+MAX_SEARCH = 1 << 30  # bytes that are searched for the next record
+
+
+class Member(io.RawIOBase):
+    """The content of one member, read as it is decompressed. `damage` says why it ended early, `end` where it ends."""
+
+    def __init__(self, pieces: _Pieces, start: int, *, compressed: bool) -> None:
+        self.start = self.end = start
+        self.damage: Drop | None = None
+        self._pieces = pieces
+        self._machine = isal_zlib.decompressobj(wbits=31) if compressed else None
+        self._ready = b""
+        self._taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._taken
+
+    def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        while not self._ready and self._more():
+            pass
+        taken = self._ready[: len(buffer)]
+        self._ready = self._ready[len(taken) :]
+        buffer[: len(taken)] = taken
+        self._taken += len(taken)
+        return len(taken)
+
+    def _more(self) -> bool:
+        if self.damage or (self._machine and self._machine.eof):
+            return False
+        found = self._pieces.take()
+        if found is None:
+            if self._machine:
+                self.damage = Drop("truncated_file", f"the file ends inside its gzip data, at byte {self.end}")
+            return False
+        at, piece = found
+        if not self._machine:
+            self._ready, self.end = piece, at + len(piece)
+            return True
+        try:
+            self._ready = self._machine.decompress(piece)
+        except GZIP_ERROR as error:
+            self.damage = Drop("corrupt_file", f"gzip data damaged near byte {at}: {error}")
+            return False
+        left = self._machine.unused_data
+        self.end = at + len(piece) - len(left)
+        self._pieces.put_back(self.end, left)
+        return True
+
+
+def members(open_at: OpenAt, start: int, *, compressed: bool) -> Iterator[Member]:
+    """The members from `start` on, each to be read to its end before the next. A damaged one is the last."""
+    pieces = _Pieces(open_at(start), start)
+    while found := pieces.take():
+        at, piece = found
+        rest = piece.lstrip(b"\0") if compressed else piece  # tar and tape pad with zeros
+        if not rest:
+            continue
+        pieces.put_back(at + len(piece) - len(rest), rest)
+        member = Member(pieces, at + len(piece) - len(rest), compressed=compressed)
+        yield member
+        if member.damage or not compressed:
+            return
+
+
+def boundary(open_at: OpenAt, start: int, *, compressed: bool) -> int:
+    """The first byte at or after `start` where a record begins, or -1 if there is none."""
+    pattern = _GZIP if compressed else _PLAIN
+    held, at = b"", start
+    for block in open_at(start):
+        held += block
+        for found in pattern.finditer(held):
+            place = at + found.start()
+            if _is_record(open_at, place, compressed=compressed):
+                return place
+        keep = held[-16:]
+        at, held = at + len(held) - len(keep), keep
+        if at - start > MAX_SEARCH:
+            break
+    return -1
+
+
+def _is_record(open_at: OpenAt, place: int, *, compressed: bool) -> bool:
+    """Whether a record begins here, whole, and either the file ends after it or another begins."""
+    if not compressed:
+        return _is_plain_record(open_at, place)
+    for count, member in enumerate(members(open_at, place, compressed=True)):
+        begins = member.read(len(_FIRST))
+        while begins == _FIRST and member.read(PIECE):
+            pass
+        if begins != _FIRST or member.damage:
+            return False
+        if count == 1:
+            break
+    return True
+
+
+def _is_plain_record(open_at: OpenAt, place: int) -> bool:
+    head = next(open_at(place), b"")[:MAX_HEADER]
+    end = re.search(rb"\r?\n\r?\n", head)
+    length = _LENGTH.search(head[: end.end()]) if end else None
+    if not end or not length:
+        return False
+    after = next(open_at(place + end.end() + int(length[1])), b"")
+    return not after.strip() or bool(re.match(rb"(\r?\n){0,2}WARC/[01]\.\d", after))
+
+
+class _Pieces:
+    """Small pieces of a file with where they lie; what a member did not use can be put back."""
+
+    def __init__(self, blocks: Iterator[bytes], start: int) -> None:
+        self._pieces = _cut(blocks, start)
+        self._back: tuple[int, bytes] | None = None
+
+    def take(self) -> tuple[int, bytes] | None:
+        back, self._back = self._back, None
+        return back or next(self._pieces, None)
+
+    def put_back(self, at: int, piece: bytes) -> None:
+        self._back = (at, piece) if piece else None
+
+
+def _cut(blocks: Iterator[bytes], start: int) -> Iterator[tuple[int, bytes]]:
+    for block in blocks:
+        for first in range(0, len(block), PIECE):
+            yield start + first, block[first : first + PIECE]
+        start += len(block)

@@ -1,0 +1,71 @@
+"""HTML pages to plain paragraphs: trafilatura finds the article and leaves menus, banners and footers out.
+
+It was chosen by score on pages with known content (docs/decisions/016-extractor.md); `pip install "reinstruct[web]"`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from reinstruct.errors import CorpusError
+
+EXTRA = 'pip install "reinstruct[web]"'
+MAX_BYTES = 16 << 20  # of a page; a larger one is data in a page's clothes
+_HEAD = 4096
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
+_LICENCE = re.compile(
+    r"""<(?:a|link)\b(?=[^>]*\brel\s*=\s*["']?license)[^>]*\bhref\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE
+)
+# What pages that declare the narrower set are really in (WHATWG, Encoding, labels).
+_WIDER = {
+    **{"iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "tis-620": "cp874"},
+    **{"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"},
+}
+
+
+def extract_text(html: str, url: str = "") -> str:
+    """The text of the page's main content, a line for each paragraph, header and list item; empty if it has none.
+
+    CorpusError when the extractor is not installed.
+    """
+    try:
+        from trafilatura import extract  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError as error:
+        raise CorpusError(f"reading HTML needs {error.name}: {EXTRA}") from error
+    html = html.replace("\0", "")
+    if not html.strip():
+        return ""
+    return extract(html, url=url or None, fast=True, include_comments=False) or ""
+
+
+def decode_page(raw: bytes, declared: str = "") -> str:
+    """The page as text: UTF-8 where it is, else as the HTTP header or the page itself declares, else Windows-1252."""
+    for charset in ("utf-8-sig", declared, _declared_inside(raw)):
+        try:
+            return raw.decode(_known(charset))
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return raw.decode(_known(declared or _declared_inside(raw), "cp1252"), errors="replace")
+
+
+def licence_link(html: str) -> str:
+    """Where the page says its licence is (a link with rel="license"); empty if it does not."""
+    found = _LICENCE.search(html) if "license" in html else None
+    return found[1] if found else ""
+
+
+def _declared_inside(raw: bytes) -> str:
+    found = _CHARSET.search(raw[:_HEAD])
+    return found[1].decode() if found else ""
+
+
+def _known(charset: str, otherwise: str = "") -> str:
+    """Python's codec for the charset; `otherwise` (or LookupError) where it has none."""
+    try:
+        name = codecs.lookup(charset).name
+    except LookupError:
+        if not otherwise:
+            raise
+        return otherwise
+    return _WIDER.get(name, name)

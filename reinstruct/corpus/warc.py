@@ -1,0 +1,199 @@
+"""Web archives: WARC files of pages and WET files of their text, gzipped or plain, by `pip install "reinstruct[web]"`.
+
+The one rule: every page becomes a document or a rejection; requests, metadata and revisits are no pages and no rows.
+Damage costs the record it lies in: reading goes on at the next record that can be found.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+from reinstruct.corpus.fields import content_id
+from reinstruct.corpus.members import Member, OpenAt, boundary, members
+from reinstruct.corpus.page import EXTRA, MAX_BYTES, decode_page, extract_text, licence_link
+from reinstruct.corpus.rows import Block, Row, batched
+from reinstruct.corpus.source import WHOLE, Range, SourceFile
+from reinstruct.errors import CorpusError
+from reinstruct.records import Document, Drop
+
+ROWS = 64  # of a block: pages are large, and slow to extract
+_HTML = ("text/html", "application/xhtml+xml")
+_PLAIN = ("text/plain", "text/markdown")
+_PAGES = ("response", "conversion", "resource")
+_BUFFER = 64 << 10
+
+
+class _Record(NamedTuple):
+    """A record as it lies in the archive; `body` is None where it is larger than a page may be."""
+
+    headers: Any  # warcio's StatusAndHeaders
+    body: bytes | None
+
+
+def read_blocks(open_at: OpenAt, file: SourceFile, within: Range = WHOLE) -> Iterator[Block]:
+    """The pages of the records that begin in a range.
+
+    `open_at` gives the file's blocks from a byte on. Raises CorpusError when warcio or trafilatura is not installed,
+    the file does not begin with a record, or a record runs over the end of the range.
+    """
+    yield from batched(_rows(open_at, file, within), ROWS)
+
+
+def is_compressed(name: str) -> bool:
+    return name.lower().endswith(".gz")
+
+
+def _rows(open_at: OpenAt, file: SourceFile, within: Range) -> Iterator[Row]:
+    compressed, stop, start = is_compressed(file.name), within.stop or file.size, within.start
+    begins = b"\x1f\x8b" if compressed else b"WARC/"
+    if file.size and not start and not (head := next(open_at(0), b"")).startswith(begins):
+        raise CorpusError(f"{file.name} is not a {'gzipped ' * compressed}WARC file: it begins with {head[:8]!r}")
+    while 0 <= start < stop:
+        at, damaged = start, False
+        for at, record in _records(open_at, file, start, stop):
+            damaged = isinstance(record, Drop)
+            value = record if isinstance(record, Drop) else _page(record, file)
+            if value is not None:
+                yield Row(at, _shown(record), value)
+        start = boundary(open_at, at + 1, compressed=compressed) if damaged else stop
+
+
+def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterator[tuple[int, _Record | Drop]]:
+    """(first byte, record) of each record from `start` to `stop`; what is damaged ends them with a Drop.
+
+    The place of a record is its member's first byte; those that share a member are told apart by what was read of it.
+    """
+    for member in members(open_at, start, compressed=is_compressed(file.name)):
+        stream = io.BufferedReader(member, _BUFFER)
+        _expect_landing(file, member.start, stop)
+        if member.start >= stop:
+            return
+        while True:
+            _skip_blank(stream)
+            at = member.start + stream.tell()
+            if not is_compressed(file.name):
+                _expect_landing(file, at, stop)
+                if at >= stop:
+                    return
+            record = _parsed(stream)
+            damage = member.damage or (record if isinstance(record, Drop) else None)
+            if damage:
+                yield at, damage
+                return
+            if record is None:
+                break
+            yield at, record
+
+
+def _expect_landing(file: SourceFile, at: int, stop: int) -> None:
+    if stop < at < file.size:
+        raise CorpusError(
+            f"{file.name} has no record at byte {stop}, where it was cut between shards: an archive lies inside "
+            "another there; write it anew with one record per gzip member"
+        )
+
+
+def _skip_blank(stream: io.BufferedReader[Member]) -> None:
+    while stream.peek(1)[:1] in (b"\r", b"\n"):
+        stream.read(1)
+
+
+def _parsed(stream: io.BufferedReader[Member]) -> _Record | Drop | None:
+    """The next record, None at the end, or why none can be read."""
+    if not stream.peek(1):
+        return None
+    loader, failed = _loader()
+    try:
+        found = loader.parse_record_stream(stream, known_format="warc", no_record_parse=True)
+    except (failed, EOFError, ValueError, AttributeError) as error:
+        return Drop("not_warc", str(error) or "the headers of a record end early")
+    if not (found.rec_headers.get_header("Content-Length") or "").strip().isdecimal():
+        return Drop("not_warc", "a record without Content-Length")
+    if found.length > MAX_BYTES:
+        _skip(stream, found.length)
+        return _Record(found.rec_headers, None)
+    body = stream.read(found.length)
+    if len(body) < found.length:
+        return Drop("truncated_record", f"{len(body)} of {found.length} bytes")
+    return _Record(found.rec_headers, body)
+
+
+def _skip(stream: io.BufferedReader[Member], size: int) -> None:
+    while size > 0 and (read := len(stream.read(min(size, _BUFFER)))):
+        size -= read
+
+
+@cache
+def _loader() -> tuple[Any, type[Exception]]:
+    try:
+        from warcio.exceptions import ArchiveLoadFailed  # pyright: ignore[reportMissingTypeStubs]
+        from warcio.recordloader import ArcWarcRecordLoader  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError as error:
+        raise CorpusError(f"reading web archives needs {error.name}: {EXTRA}") from error
+    return ArcWarcRecordLoader(), ArchiveLoadFailed
+
+
+def _page(record: _Record, file: SourceFile) -> Document | Drop | None:
+    kind = record.headers.get_header("WARC-Type")
+    if kind not in _PAGES:
+        return None
+    if record.body is None:
+        return Drop("too_large", f"a record of over {MAX_BYTES:,} bytes")
+    content = _content(record, record.body) if kind == "response" else _plain_content(record, record.body)
+    if isinstance(content, Drop):
+        return content
+    url = record.headers.get_header("WARC-Target-URI") or ""
+    text, licence = _text(*content, url)
+    if not text.strip():
+        return Drop("empty_text", url)
+    id_ = (record.headers.get_header("WARC-Record-ID") or "").strip("<>") or content_id(url, text)
+    return Document(id=id_, text=text, url=url, source=file.name, licence=licence)
+
+
+def _plain_content(record: _Record, body: bytes) -> tuple[bytes, str, str] | Drop:
+    return _readable(body, record.headers.get_header("Content-Type") or "")
+
+
+def _content(record: _Record, body: bytes) -> tuple[bytes, str, str] | Drop:
+    """(bytes, media type, charset) of an HTTP response, its transfer and content codings undone."""
+    if not (record.headers.get_header("Content-Type") or "application/http").startswith("application/http"):
+        return _plain_content(record, body)
+    from warcio.recordloader import ArcWarcRecord  # pyright: ignore[reportMissingTypeStubs]
+    from warcio.statusandheaders import StatusAndHeadersParserException  # pyright: ignore[reportMissingTypeStubs]
+
+    stream = io.BytesIO(body)
+    try:
+        http = _loader()[0].http_parser.parse(stream)
+        status = http.get_statuscode()
+        if status != "200":
+            return Drop("http_status", status)
+        payload = ArcWarcRecord("warc", "response", record.headers, stream, http, "", len(body)).content_stream().read()
+    except (StatusAndHeadersParserException, EOFError, ValueError, OSError, zlib.error) as error:
+        return Drop("not_http", str(error))
+    return _readable(payload, http.get_header("Content-Type") or "")
+
+
+def _readable(body: bytes, content_type: str) -> tuple[bytes, str, str] | Drop:
+    media, _, parameters = content_type.partition(";")
+    media = media.strip().lower()
+    if not media and re.match(rb"\s*<(!doctype html|html)", body[:200], re.IGNORECASE):
+        media = _HTML[0]
+    if media not in (*_HTML, *_PLAIN):
+        return Drop("not_text", media or "no content type")
+    charset = re.search(r"charset\s*=\s*[\"']?([\w.:-]+)", parameters, re.IGNORECASE)
+    return body, media, charset[1] if charset else ""
+
+
+def _text(body: bytes, media: str, charset: str, url: str) -> tuple[str, str]:
+    """(text, licence) of a page."""
+    page = decode_page(body, charset)
+    return (extract_text(page, url), licence_link(page)) if media in _HTML else (page.replace("\r\n", "\n"), "")
+
+
+def _shown(record: _Record | Drop) -> bytes:
+    return b"" if isinstance(record, Drop) else (record.headers.get_header("WARC-Target-URI") or "").encode()

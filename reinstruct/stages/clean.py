@@ -1,0 +1,187 @@
+"""Documents as they come from the web to the plain paragraphs that models should read and write.
+
+The one rule: a stage takes away what is no prose and changes nothing else; a document of which nothing is left is
+turned away with a reason.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import groupby
+from typing import Any
+
+from msgspec.structs import replace
+
+from reinstruct.corpus.page import EXTRA, extract_text
+from reinstruct.errors import RecipeError, expect
+from reinstruct.records import Document, Drop
+from reinstruct.stage import Transform
+
+_IS_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html|<head|<body)\b", re.IGNORECASE)
+_HAS_BLOCKS = re.compile(r"<(?:p|div|h[1-6]|ul|ol|table|article|section)\b[^>]*>", re.IGNORECASE)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\u00ad]")
+_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+
+
+@dataclass(frozen=True)
+class ToPlainText(Transform[Document, Document]):
+    """Markup to plain paragraphs. `markup` is html, markdown, or auto: HTML where the text is a page, else Markdown.
+
+    HTML goes through the extractor of the `web` extra, which leaves out menus, banners and footers. Of Markdown,
+    headers, list items and paragraphs become lines, links their text, images their description; code stays as it is.
+    """
+
+    markup: str = "auto"
+
+    def __post_init__(self) -> None:
+        expect(self.markup in ("auto", "html", "markdown"), "markup", self.markup, "auto, html or markdown")
+
+    def apply(self, record: Document) -> Document | Drop:
+        is_page = self.markup == "html" or (self.markup == "auto" and _is_page(record.text))
+        text = extract_text(record.text, record.url) if is_page else plain_markdown(record.text)
+        return replace(record, text=text) if text.strip() else Drop("empty_text", "no text is left of the markup")
+
+
+@dataclass(frozen=True)
+class NormaliseText(Transform[Document, Document]):
+    """Unicode in one form (NFC), line ends as newlines, no invisible characters, at most one blank line in a row.
+
+    With `mend`, text that was decoded as the wrong character set is repaired by ftfy (cafÃ© to café), which the `web`
+    extra brings; curly quotes and full-width letters stay.
+    """
+
+    mend: bool = True
+
+    def __post_init__(self) -> None:
+        if self.mend:
+            _ftfy()
+
+    def apply(self, record: Document) -> Document | Drop:
+        text = _ftfy()(record.text) if self.mend and not record.text.isascii() else record.text
+        text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+        text = _BLANK_LINES.sub("\n\n", _CONTROL.sub("", text)).strip()
+        return replace(record, text=text) if text else Drop("empty_text")
+
+
+@dataclass(frozen=True)
+class DropBoilerplate(Transform[Document, Document]):
+    """Take lines out of plain web text that belong to the page and not to the article. English phrases.
+
+    A line goes if it is short (`max_words`) and asks about cookies, newsletters, logins, sharing or scripts, states
+    copyright or lists policies; if it is a row of links (Home | About | Contact); or if it is one of at least
+    `menu_lines` neighbours of at most three words without a full stop, as menus and tag clouds have them.
+    """
+
+    max_words: int = 30
+    menu_lines: int = 5
+
+    def apply(self, record: Document) -> Document | Drop:
+        kept: list[str] = []
+        for is_stub, group in groupby(record.text.split("\n"), _is_stub):
+            lines = [line for line in group if not self._is_boilerplate(line)]
+            if not is_stub or sum(bool(line.strip()) for line in lines) < self.menu_lines:
+                kept.extend(lines)
+        text = _BLANK_LINES.sub("\n\n", "\n".join(kept)).strip()
+        if not text:
+            return Drop("only_boilerplate", record.text[:200])
+        return record if len(text) == len(record.text) else replace(record, text=text)
+
+    def _is_boilerplate(self, line: str) -> bool:
+        return bool(_PHRASES.search(line) and len(line.split()) <= self.max_words) or bool(_LINK_ROW.match(line))
+
+
+def plain_markdown(text: str) -> str:
+    """Markdown as plain text: a line for each header, list item and paragraph, a blank line between blocks."""
+    return "\n\n".join(filter(str.strip, _blocks(_markdown().parse(text))))
+
+
+def _is_page(text: str) -> bool:
+    return bool(_IS_HTML.match(text)) or len(_HAS_BLOCKS.findall(text[:20_000])) >= 3
+
+
+def _is_stub(line: str) -> bool:
+    """Up to three words and no end of a sentence; blank lines join their neighbours."""
+    stripped = line.strip()
+    return len(stripped) < 60 and len(stripped.split()) <= 3 and not stripped.endswith((".", "!", "?", ":", "。"))
+
+
+@cache
+def _ftfy() -> Any:
+    try:
+        import ftfy
+    except ImportError as error:
+        raise RecipeError(f"NormaliseText(mend=True) needs {error.name}: {EXTRA}; or set mend=False") from error
+    keeps: Any = {"uncurl_quotes": False, "fix_character_width": False, "fix_latin_ligatures": False}
+    config = ftfy.TextFixerConfig(explain=False, **keeps)
+    return partial(ftfy.fix_text, config=config)
+
+
+@cache
+def _markdown() -> Any:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark").enable("table")
+
+
+def _blocks(tokens: list[Any]) -> Iterator[str]:
+    """The text of each block. Items of a list stay together, each with its mark."""
+    items: list[str] = []
+    marks: list[tuple[str, int]] = []  # of the lists that are open: kind and number of the next item
+    mark = ""
+    for token in tokens:
+        if token.type in ("bullet_list_open", "ordered_list_open"):
+            marks.append((token.type[0], int(token.attrGet("start") or 1)))
+        elif token.type in ("bullet_list_close", "ordered_list_close"):
+            marks.pop()
+            if not marks:
+                yield "\n".join(items)
+                items = []
+        elif token.type == "list_item_open":
+            kind, number = marks[-1]
+            marks[-1] = (kind, number + 1)
+            mark = "  " * (len(marks) - 1) + ("- " if kind == "b" else f"{number}. ")
+        elif token.type in ("inline", "fence", "code_block"):
+            text = _inline(token) if token.type == "inline" else token.content.rstrip("\n")
+            if marks:
+                items.append(mark + text)
+                mark = "  " * len(marks)
+            else:
+                yield text
+
+
+def _inline(token: Any) -> str:
+    parts: list[str] = []
+    for child in token.children or ():
+        if child.type in ("text", "code_inline"):
+            parts.append(child.content)
+        elif child.type in ("softbreak", "hardbreak"):
+            parts.append("\n")
+        elif child.type == "image":
+            parts.append(_inline(child))
+    return "".join(parts)
+
+
+_PHRASES = re.compile(
+    r"""\b(?:
+      (?:use|uses|using|accept(?:\ all)?|set|store)\ (?:of\ )?(?:our\ |all\ |any\ |these\ )?cookies
+    | cookie\ (?:policy|settings|preferences|consent|notice)
+    | (?:sign\ up|subscribe)\ (?:for|to)\ (?:our|the|my)\ (?:\w+\ ){0,3}(?:newsletter|mailing\ list|updates|feed)
+    | (?:all|some)\ rights\ reserved
+    | (?:enable|turn\ on|disabled?)\ javascript | javascript\ (?:is|must\ be|to\ be)\ (?:\w+\ )?(?:enabled|disabled)
+    | (?:share|tweet|pin|like|follow)\ (?:this|us)?\ ?(?:on|via|with)
+        \ (?:facebook|twitter|x|pinterest|instagram|linkedin|reddit)
+    | share\ this(?:\ (?:post|article|page|story))?\s*:?\s*$ | click\ to\ (?:share|print|email)
+    | (?:log|sign)\ in\ to\ (?:leave|post|reply|comment|your\ account)
+    | leave\ a\ (?:reply|comment)\s*(?:cancel\ reply)?\s*$
+    | skip\ to\ (?:main\ |the\ )?(?:content|navigation) | back\ to\ (?:top|home)\s*$ | you\ are\ here\s*:
+    | (?:privacy\ policy|terms\ of\ (?:use|service)|terms\ (?:and|&)\ conditions)\s*(?:[|,·•]|and\b|$)
+    | your\ email\ address\ will\ not\ be\ published | required\ fields\ are\ marked
+    )|(?:©|\(c\)|copyright)\s*(?:©\s*)?(?:\d{4}|by\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_LINK_ROW = re.compile(r"\s*(?:[^|>»·•.!?]{1,30}\s*(?:[|»·•]|\s>\s)\s*){2,}[^|>»·•.!?]{0,30}\s*$")

@@ -1,0 +1,120 @@
+"""`corpus inspect`: counts are exact or say that they are not, and the same seed shows the same sample."""
+
+import gzip
+import json
+import random
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from reinstruct.cli import app
+from reinstruct.corpus.open import open_source
+from reinstruct.corpus.profile import profile
+from reinstruct.corpus.sample import PLACES, take_sample
+from reinstruct.corpus.source import SourceFile
+from reinstruct.errors import CorpusError
+from reinstruct.records import Document
+
+
+def rows(n, seed=0):
+    noise = random.Random(seed)
+    texts = [f"{i} " + "The mill stands by the river. " * noise.randrange(2, 40) for i in range(n)]
+    return [{"text": text, "url": f"http://x.org/{i}"} for i, text in enumerate(texts)]
+
+
+def jsonl(n, seed=0):
+    return "".join(json.dumps(row) + "\n" for row in rows(n, seed)).encode()
+
+
+def test_a_small_corpus_is_counted_and_the_sample_is_drawn_by_the_seed(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(jsonl(500) + b"odd\n" + b'{"text": ""}\n')
+    source = open_source(str(tmp_path / "a.jsonl"), Document)
+    one, again, other = (take_sample(source, 50, seed) for seed in (1, 1, 2))
+    assert (one.total, one.read, one.exact, len(one.documents)) == (500, 502, True, 50)
+    assert one.rejected == {"not_json": 1, "empty_text": 1}
+    assert one.documents == again.documents != other.documents
+    assert [int(document.text.split()[0]) for document in one.documents] == sorted(
+        int(document.text.split()[0]) for document in one.documents
+    )
+    assert len(take_sample(source, 10_000).documents) == 500
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_large_corpus_is_estimated_from_places_spread_over_it(tmp_path, packed):
+    content = jsonl(1000)
+    copies = 4_000_000 // len(content)
+    files = []
+    for name in ("a", "b", "c"):
+        path = tmp_path / (f"{name}.jsonl.gz" if packed else f"{name}.jsonl")
+        whole = content * (copies // 3)
+        path.write_bytes(gzip.compress(whole, 0) if packed else whole)
+        files.append(path)
+    found = take_sample(open_source(str(tmp_path), Document), 200, small=100_000, place_bytes=65_536)
+    truth = 3 * (copies // 3) * 1000
+    assert not found.exact
+    assert abs(found.total - truth) < 0.1 * truth
+    assert found.bytes_read <= PLACES * 65_536
+    assert not found.rejected
+    assert len(found.documents) == 200
+
+
+def test_parquet_rows_are_counted_by_the_footers(tmp_path):
+    noise = random.Random(0)
+    texts = [noise.randbytes(200).hex() for _ in range(2500)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=100, compression="none")
+    source = open_source(str(tmp_path / "a.parquet"), Document)
+    found = take_sample(source, 100, small=100_000)
+    assert (found.total, found.exact, len(found.documents)) == (2500, True, 100)
+    assert found.read < 2500
+
+
+def test_a_folder_of_documents_is_counted_and_a_part_of_it_read(tmp_path):
+    for n in range(30):
+        (tmp_path / f"{n}.md").write_text(f"# Notes {n}\n\nwords")
+    found = take_sample(open_source(str(tmp_path), Document), 10)
+    assert (found.total, found.exact, found.read, len(found.documents)) == (30, True, 10, 10)
+
+
+def test_a_corpus_without_a_document_is_an_error(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": ""}\n')
+    source = open_source(str(tmp_path / "a.jsonl"), Document)
+    with pytest.raises(CorpusError, match=r"all rows were rejected \(empty_text 1\)"):
+        take_sample(source, 10)
+    gone = replace(source, files=(SourceFile("b.jsonl", 10, ""),))
+    with pytest.raises(CorpusError, match="cannot read"):
+        take_sample(gone, 10)
+
+
+def test_a_profile_says_what_rules_reject_and_how_long_documents_are(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(jsonl(40) + json.dumps({"text": "河水流过小镇。", "license": "MIT"}).encode())
+    found = profile(take_sample(open_source(str(tmp_path), Document), 100))
+    assert (found.documents, found.looked_at, found.documents_exact) == (41, 41, True)
+    assert sum(found.languages.values()) == pytest.approx(1)
+    assert found.languages_are in ("languages", "scripts")
+    assert found.chars["0%"] == 7
+    assert sum(found.histogram.values()) == pytest.approx(1)
+    assert next(iter(found.histogram)) == "0"
+    assert found.licences == pytest.approx({"none given": 40 / 41, "MIT": 1 / 41})
+    assert found.with_url == pytest.approx(40 / 41)
+    assert {verdict.rule for verdict in found.rules} >= {"reinstruct", "prose (English)"}
+    for verdict in found.rules:
+        assert sum(verdict.reasons.values()) == pytest.approx(verdict.rejected)
+    assert len(found.samples) == 10
+    assert all(len(item["text"]) <= 242 for item in found.samples)
+
+
+def test_the_command_prints_a_page_or_json(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(jsonl(40).replace(b'"text"', b'"body"'))
+    shell, path = CliRunner(), str(tmp_path / "a.jsonl")
+    shown = shell.invoke(app, ["corpus", "inspect", path, "--columns", "text=body", "--sample", "20"])
+    assert shown.exit_code == 0
+    for part in ("40 documents (counted); 20 looked at", "What rules would reject", "10 at random", "Lengths"):
+        assert part in shown.output
+    found = json.loads(shell.invoke(app, ["corpus", "inspect", path, "--columns", "text=body", "--json"]).output)
+    assert (found["documents"], found["looked_at"]) == (40, 40)
+    refused = shell.invoke(app, ["corpus", "inspect", path, "--columns", "text"])
+    assert "--columns is 'text'; accepted: FIELD=COLUMN" in str(refused.exception)
+    assert "no column 'text'" in str(shell.invoke(app, ["corpus", "inspect", path]).exception)
