@@ -30,7 +30,9 @@ _UNITS = (
     "km²|km³|km|m²|m³|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|m/s|km/h|kmh|mph|m|ha|µm|nm|yd|in|ft|kg|mg|µg|g|t|lb|oz|hPa|Pa|"
     "mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%|км²|км³|км|м²|м³|м|дм|см|мм|нм|кг|мг|г|м/с|км/ч|кПа|Па|Кб|КБ|Мб|МБ|Гб|ГБ"
 )
-_RUN = r'^(?:[#*_,!?{}&"%…]{2,}|=={2,})'  # marks no entry begins with are taken off all at once; of = the last stays
+# Marks no entry begins or ends with are taken off all at once, the last = and the first * excepted.
+_RUN = r'^(?:[[#*_,!?{}&"%…\p{So}]--[°]]{2,}|=={2,})'
+_END_RUN = r"(?:[^:*-](\*{2,})|([#_]{2,}))$"
 _PREFIX = rf"^(?:[§%=—–{_MARKS}{_QUOTES}{_MONEY}\p{{So}}]|\+(?:[^0-9]|$)|\.\.+|(?:US|C|A)\$)"
 _SUFFIX = rf"((?:……|[{_MARKS}{_QUOTES}\p{{So}}—–]|\.\.+|['’][sS])$)"
 _AFTER_DIGIT = rf"[0-9]((?:\+|(?:US|C|A)?[{_MONEY}]|{_UNITS})$)"
@@ -124,7 +126,8 @@ def _one_round(rows: pl.DataFrame, entry_texts: pl.Series) -> pl.DataFrame:
     first = pl.coalesce(run, rest.str.extract(f"({_PREFIX})").str.replace(r"^\+.+$", "+")).fill_null("")
     rows = rows.with_columns(prefix=first, run=run.is_not_null())
     rows = rows.with_columns(tail=rest.str.slice(prefix.str.len_chars()))
-    marks = [tail.str.extract(_SUFFIX), tail.str.extract(_AFTER_DIGIT)]
+    rows = rows.with_columns(end_run=pl.coalesce(tail.str.extract(_END_RUN, 1), tail.str.extract(_END_RUN, 2)))
+    marks = [tail.str.extract(_SUFFIX), tail.str.extract(_AFTER_DIGIT), pl.col("end_run")]
     lengths = [mark.str.len_chars().fill_null(0) for mark in marks]
     suffix = pl.max_horizontal(*lengths, tail.str.contains(_FULL_STOP).cast(pl.UInt32)).cast(pl.Int64)
     rows = rows.with_columns(n=suffix).with_columns(
@@ -140,7 +143,9 @@ def _one_round(rows: pl.DataFrame, entry_texts: pl.Series) -> pl.DataFrame:
     next_rest = pl.when(only_prefix).then(tail).when(only_suffix).then("head").otherwise("core")
     taken = pl.when("run").then(prefix.str.replace_all("(.)", f"$1{CUT}")).otherwise(prefix + CUT)
     before = pl.when(only_suffix).then("before").otherwise(pl.concat_str("before", taken))
-    after = pl.when(only_prefix).then("after").otherwise(pl.concat_str(pl.lit(CUT), "suffix", "after"))
+    mark = pl.when(pl.col("end_run").is_null()).then("suffix")
+    off = mark.otherwise(pl.col("suffix").str.replace_all("(.)", f"{CUT}$1"))
+    after = pl.when(only_prefix).then("after").otherwise(pl.concat_str(pl.lit(CUT), off, "after"))
     ends = only_prefix | only_suffix | ~(has_prefix | has_suffix) | next_rest.is_in(entry_texts) | (next_rest == "")
     return rows.select("row", rest=next_rest, before=before, after=after, ends=ends)
 
