@@ -1,9 +1,92 @@
+"""Our own rules for running text, in any script. The rule: what a page is decides its reason, not what it is short of.
+
+So a page of another language is that before it is anything else, and code is code before it has few sentences.
+"""
+
+from __future__ import annotations
+
 from dataclasses import dataclass
+
 import polars as pl
-from reinstruct.stages.quality_rules import QualityFilter
+
+from reinstruct.records import R
+from reinstruct.stages import select
+from reinstruct.stages.checks import words
+from reinstruct.stages.quality_page import Page
+from reinstruct.stages.quality_repeats import repeated_lines
+from reinstruct.stages.quality_rules import QualityFilter, Rule
+from reinstruct.stages.select import count
+from reinstruct.stages.text import STOP_WORDS
+
+_SENTENCE = (
+    r"[\p{L}\p{M}\p{N})\]\"”'’`%][.!?।։።…]+[\"”'’)\]]*(?:\s|$)|[。！？؟۔។]|"  # full stops of scripts with and without spaces
+    r"[\p{Thai}\p{Lao}] +\p{Thai}"  # Thai and Lao end a sentence with a space
+)
+_LIST_LINE = r"(?m)^[ \t]*(?:[-+*•·‣▪◦|]|\(?\d{1,3}[.)]|#{1,6} )[ \t]*\S.*$"
+_SPACELESS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+
+
 @dataclass(frozen=True)
-class Prose(QualityFilter):
+class Prose(QualityFilter[R]):
+    """Keep running text in letters of `script` (inside of a regex class; none: any). Shares are 0 to 1.
+
+    A word is a run of letters and digits; each Chinese or Japanese character is one, and in `chars_per_word`
+    characters of scripts without spaces (Thai, Lao, Khmer, Burmese) stands one. `stop_words` tell the language; none:
+    it is not looked at. The defaults are for English; `han` is for Chinese, `other` for any language.
+    """
+
+    min_words: int = 40
+    script: str = r"\p{Latin}"
+    min_script: float = 0.7  # of all letters
+    max_code_lines: float = 0.25
+    min_letters: float = 0.75  # of characters that are not white space
+    max_list_lines: float = 0.6
+    max_stubs: float = 0.35  # characters in lines of fewer than four words
+    min_sentences: int = 3
+    max_repeated: float = 0.2  # characters in lines that stood before
+    min_stop_words: float = 0.18
+    stop_words: tuple[str, ...] = STOP_WORDS
+    chars_per_word: float = 5.0
+
     @classmethod
-    def han(cls): return cls()
+    def han(cls) -> Prose[R]:
+        """Chinese. A line of fewer than four words with spaces between them is no stub there."""
+        return cls(min_words=80, script=r"\p{Han}", min_script=0.5, max_stubs=1.0, stop_words=(), min_letters=0.65)
+
     @classmethod
-    def other(cls): return cls()
+    def other(cls) -> Prose[R]:
+        """Any language and script: what tells one is left out."""
+        return cls(script="", max_stubs=1.0, stop_words=(), min_letters=0.7)
+
+    def rules(self) -> list[Rule]:
+        script = [Rule("foreign_script", "least", self.min_script, f"share of letters in {self.script}")]
+        language = [Rule("wrong_language", "least", self.min_stop_words, "share of words that are stop words")]
+        return [
+            Rule("few_words", "least", self.min_words, "words"),
+            *(script if self.script else []),
+            Rule("code_lines", "most", self.max_code_lines, "share of lines like code, markup or tables"),
+            Rule("few_letters", "least", self.min_letters, "share of characters that are letters"),
+            Rule("list_lines", "most", self.max_list_lines, "share of lines that are items of a list"),
+            *(language if self.stop_words else []),
+            Rule("stub_lines", "most", self.max_stubs, "share of characters in lines of one to three words"),
+            Rule("few_sentences", "least", self.min_sentences, "sentences"),
+            Rule("repeated_lines", "most", self.max_repeated, "share of characters in lines that stood before"),
+        ]
+
+    def values(self, page: Page) -> pl.DataFrame:
+        text = pl.col("text")
+        found = page.rows.select(text=select.tidy(text)).select(
+            few_words=words(text) + (count(text, f"[{_SPACELESS}]") / self.chars_per_word).floor(),
+            code_lines=select.code_line_share(text),
+            few_letters=select.letter_share(text),
+            list_lines=count(text, _LIST_LINE) / select.lines(text),
+            stub_lines=select.stub_share(text),
+            few_sentences=count(text, _SENTENCE),
+            **({"foreign_script": self._script_share(text)} if self.script else {}),
+            **({"wrong_language": select.stop_word_share(text, self.stop_words)} if self.stop_words else {}),
+        )
+        return found.with_columns(repeated_lines(page)["chars"].alias("repeated_lines"))
+
+    def _script_share(self, text: pl.Expr) -> pl.Expr:
+        letters = count(text, r"\p{L}")
+        return pl.when(letters > 0).then(count(text, f"[{self.script}]") / letters)

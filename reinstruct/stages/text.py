@@ -18,7 +18,7 @@ from reinstruct.stages import select
 from reinstruct.stages.select import count, first_reason
 from reinstruct.stages.verbs import VerbList
 
-_STOP_WORDS = (
+STOP_WORDS = (
     *("the", "of", "and", "to", "a", "an", "in", "is", "that", "it", "for", "on", "with", "as", "are", "was", "be"),
     *("this", "by", "at", "from", "or", "not", "have", "has", "you", "your", "if", "can", "will", "when", "which"),
 )
@@ -50,7 +50,7 @@ class KeepProse(Filter[Document]):
     max_code_lines: float = 0.25
     max_stubs: float = 0.3  # characters in lines of fewer than four words
     min_stop_words: float = 0.18
-    stop_words: tuple[str, ...] = _STOP_WORDS
+    stop_words: tuple[str, ...] = STOP_WORDS
 
     def reason(self) -> pl.Expr:
         return first_reason(self.rules(select.tidy(pl.col("text"))))
