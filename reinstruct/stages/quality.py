@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from reinstruct.errors import RecipeError
 from reinstruct.records import R
 from reinstruct.stage import Filter
 from reinstruct.stages.quality_c4 import C4Quality
@@ -19,6 +20,7 @@ from reinstruct.stages.quality_prose import Prose
 from reinstruct.stages.quality_repeats import commonest_runs, repeated_lines, repeated_paragraphs, repeated_runs
 from reinstruct.stages.quality_rules import KeepAll, QualityFilter, Rule
 from reinstruct.stages.select import count
+from reinstruct.suggest import suggestion
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,14 @@ class GopherRepetition(QualityFilter[R]):
     max_repeated_10: float = 0.10
 
     def rules(self) -> list[Rule]:
-        commonest = [_most(f"commonest_{n}_words", v, f"characters in the commonest run of {n} words") for n, v in self._commonest().items()]
-        repeated = [_most(f"repeated_{n}_words", v, f"characters in repeated runs of {n} words") for n, v in self._repeated().items()]
+        commonest = [
+            _most(f"commonest_{n}_words", limit, f"characters in the commonest run of {n} words")
+            for n, limit in self._commonest().items()
+        ]
+        repeated = [
+            _most(f"repeated_{n}_words", limit, f"characters in repeated runs of {n} words")
+            for n, limit in self._repeated().items()
+        ]
         return [
             Rule("empty", "least", 1, "characters"),
             _most("repeated_paragraphs", self.max_paragraphs, "share of paragraphs that stood before"),
@@ -170,6 +178,13 @@ class FineWebQuality(QualityFilter[R]):
 
 def _most(reason: str, limit: float, counts: str) -> Rule:
     return Rule(reason, "most", limit, counts)
+
+
+def preset(name: str) -> Filter[Any]:
+    """The filter of that name. RecipeError names what there is."""
+    if name not in PRESETS:
+        raise RecipeError(f"rules {name!r}{suggestion(name, PRESETS)} are unknown; accepted: {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 PRESETS: dict[str, Filter[Any]] = {

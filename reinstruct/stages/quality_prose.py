@@ -22,7 +22,7 @@ _SENTENCE = (
     r"[\p{L}\p{M}\p{N})\]\"”'’`%][.!?।։።…]+[\"”'’)\]]*(?:\s|$)|[。！？؟۔។]|"  # full stops of scripts with and without spaces
     r"[\p{Thai}\p{Lao}] +\p{Thai}"  # Thai and Lao end a sentence with a space
 )
-_LIST_LINE = r"(?m)^[ \t]*(?:[-+*•·‣▪◦|]|\(?\d{1,3}[.)]|#{1,6} )[ \t]*\S.*$"
+_ITEM = r"(?m)^[ \t]*(?:[-+*•·‣▪◦|]|\(?\d{1,3}[.)])[ \t]*(?:[^ \t\n]+[ \t]*){1,15}$"  # a list's line of few words
 _SPACELESS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 
 
@@ -40,11 +40,13 @@ class Prose(QualityFilter[R]):
     min_script: float = 0.7  # of all letters
     max_code_lines: float = 0.25
     min_letters: float = 0.75  # of characters that are not white space
-    max_list_lines: float = 0.6
+    max_lists: float = 0.5  # characters in items of lists, of at most fifteen words
     max_stubs: float = 0.35  # characters in lines of fewer than four words
     min_sentences: int = 3
     max_repeated: float = 0.2  # characters in lines that stood before
-    min_stop_words: float = 0.18
+    max_link_lines: float = 0.4
+    min_language: float = 0.12  # stop words among words; other languages have less, lists of names and sources as well
+    min_stop_words: float = 0.15
     stop_words: tuple[str, ...] = STOP_WORDS
     chars_per_word: float = 5.0
 
@@ -60,31 +62,39 @@ class Prose(QualityFilter[R]):
 
     def rules(self) -> list[Rule]:
         script = [Rule("foreign_script", "least", self.min_script, f"share of letters in {self.script}")]
-        language = [Rule("wrong_language", "least", self.min_stop_words, "share of words that are stop words")]
+        counts = "share of words that are stop words"
+        language = [Rule("wrong_language", "least", self.min_language, counts)]
+        style = [Rule("few_stop_words", "least", self.min_stop_words, counts)]
         return [
             Rule("few_words", "least", self.min_words, "words"),
             *(script if self.script else []),
             Rule("code_lines", "most", self.max_code_lines, "share of lines like code, markup or tables"),
             Rule("few_letters", "least", self.min_letters, "share of characters that are letters"),
-            Rule("list_lines", "most", self.max_list_lines, "share of lines that are items of a list"),
+            Rule("list_lines", "most", self.max_lists, "share of characters in short items of lists"),
+            Rule("link_lines", "most", self.max_link_lines, "share of lines with a link"),
             *(language if self.stop_words else []),
             Rule("stub_lines", "most", self.max_stubs, "share of characters in lines of one to three words"),
             Rule("few_sentences", "least", self.min_sentences, "sentences"),
+            *(style if self.stop_words else []),
             Rule("repeated_lines", "most", self.max_repeated, "share of characters in lines that stood before"),
         ]
 
     def values(self, page: Page) -> pl.DataFrame:
         text = pl.col("text")
-        found = page.rows.select(text=select.tidy(text)).select(
+        rows = page.rows.select(text=select.tidy(text))
+        found = rows.select(
             few_words=words(text) + (count(text, f"[{_SPACELESS}]") / self.chars_per_word).floor(),
             code_lines=select.code_line_share(text),
             few_letters=select.letter_share(text),
-            list_lines=count(text, _LIST_LINE) / select.lines(text),
+            list_lines=1 - text.str.replace_all(_ITEM, "").str.len_chars() / text.str.len_chars(),
             stub_lines=select.stub_share(text),
             few_sentences=count(text, _SENTENCE),
             **({"foreign_script": self._script_share(text)} if self.script else {}),
-            **({"wrong_language": select.stop_word_share(text, self.stop_words)} if self.stop_words else {}),
+            link_lines=count(text, r"(?m)^.*https?://.*$") / select.lines(text),
         )
+        if self.stop_words:
+            share = rows.select(select.stop_word_share(text, self.stop_words)).to_series()
+            found = found.with_columns(wrong_language=share, few_stop_words=share)
         return found.with_columns(repeated_lines(page)["chars"].alias("repeated_lines"))
 
     def _script_share(self, text: pl.Expr) -> pl.Expr:

@@ -27,7 +27,7 @@ class Rule:
     counts: str  # what the value is, for people
 
     def broken(self) -> pl.Expr:
-        value = pl.col(self.reason)
+        value = pl.col(self.reason).cast(pl.Float64).fill_nan(None)  # nothing to count: the rule on emptiness says it
         return value > self.limit if self.side == "most" else value < self.limit
 
 
