@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 from statistics import median
@@ -48,11 +47,12 @@ SAME = {  # datatrove's reasons -> ours
     "curly_bracket": "curly_bracket",
     "too_few_sentences": "few_sentences",
 }
-PEER = '''
+PEER = """
 import json, sys, time
 import loguru
 from datatrove.data import Document
-from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter
+from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter
 from datatrove.utils.text import split_into_parts, split_into_words
 loguru.logger.remove()
 filters = [GopherRepetitionFilter(), GopherQualityFilter(), FineWebQualityFilter(), C4QualityFilter()]
@@ -65,7 +65,7 @@ for number, text in enumerate(texts):
     verdicts = [filter_.filter(document) for filter_ in filters]
     out.write(json.dumps([None if verdict is True else verdict[1] for verdict in verdicts]) + "\\n")
 print(time.perf_counter() - started)
-'''
+"""
 
 
 def main() -> None:

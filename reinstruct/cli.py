@@ -149,7 +149,9 @@ def report(out: Annotated[str, typer.Argument(help="folder of a run")]) -> None:
 @app.command()
 def explain(
     text: Annotated[str, typer.Argument(metavar="TEXT|FILE|-", help="a text, a file of it, or - for standard input")],
-    rules: Annotated[str, typer.Option(help="general, general-han, general-other, web, gopher, c4 or fineweb")] = "general",
+    rules: Annotated[
+        str, typer.Option(help="general, general-han, general-other, web, gopher, c4 or fineweb")
+    ] = "general",
 ) -> None:
     """Show what each quality rule counts in one document, its limit and verdict, and the first reason to reject it."""
     from rich.console import Console

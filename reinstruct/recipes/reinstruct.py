@@ -68,8 +68,8 @@ def reinstruct(
     instruction_rules = InstructionRules(compat=compat)
     response_rules = ResponseRules(remove_refusals=remove_refusals)
 
-    before = [preset(quality)] if quality else []
-    selected = corpus.map(*before, rules, name="select").gather(DropDuplicates(), name="deduplicate")
+    passed = corpus.map(preset(quality), rules, name="select") if quality else corpus.map(rules, name="select")
+    selected = passed.gather(DropDuplicates(), name="deduplicate")
     texts = selected.gather(Sample(candidates, random_seed), name="candidates")
     backward = base.train(seed.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
     guesses = texts.map(WriteInstruction(backward, BACKWARD, sampling=writing), instruction_rules, name="guess")

@@ -150,7 +150,7 @@ class FineWebQuality(QualityFilter[R]):
         return [
             Rule("no_lines", "least", 1, "lines that are not blank"),
             Rule("few_ended_lines", "least", self.min_ended_lines, "share of lines that end a sentence"),
-            _most("short_lines", self.max_short_lines, f"share of lines of {self.short_line_chars} characters or fewer"),
+            _most("short_lines", self.max_short_lines, f"share of lines of at most {self.short_line_chars} characters"),
             _most("line_repeats", self.max_repeated_chars, "characters in lines that stood before"),
             _most("newlines", self.max_newlines, "newlines a word"),
         ]

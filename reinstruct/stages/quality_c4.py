@@ -5,7 +5,6 @@ The one rule: `C4Quality` decides on pages, `KeepC4Lines` takes the other lines 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -50,8 +49,14 @@ class C4Quality(QualityFilter[R]):
 
     def values(self, page: Page) -> pl.DataFrame:
         lines = self.lines(page.rows.select("row", line=_split(pl.col("text"))).explode("line"))
-        stops = lines.filter(pl.col("stops").is_not_null()).group_by("row", maintain_order=True).agg(pl.col("stops").first())
-        kinds = {kind: stops.filter(pl.col("stops") == kind).with_columns(n=1) for kind in ("filler_text", "curly_bracket")}
+        stops = (
+            lines.filter(pl.col("stops").is_not_null())
+            .group_by("row", maintain_order=True)
+            .agg(pl.col("stops").first())
+        )
+        kinds = {
+            kind: stops.filter(pl.col("stops") == kind).with_columns(n=1) for kind in ("filler_text", "curly_bracket")
+        }
         sentences = self._sentences(lines.filter("good"), page.exact)
         found = {**kinds, "few_sentences": sentences}
         return pl.DataFrame({name: page.per_row(rows, "n") for name, rows in found.items()})
@@ -69,7 +74,9 @@ class C4Quality(QualityFilter[R]):
         lowered = line.str.to_lowercase()
         banned = contains_any(lowered, self.banned)
         brace = line.str.contains("{", literal=True) & ~banned
-        stops = first_reason([("filler_text", lowered.str.contains("lorem ipsum", literal=True)), ("curly_bracket", brace)])
+        stops = first_reason(
+            [("filler_text", lowered.str.contains("lorem ipsum", literal=True)), ("curly_bracket", brace)]
+        )
         return left.with_columns(good=~banned & ~contains_any(lowered, self.policies), stops=stops)
 
     def _sentences(self, good: pl.DataFrame, exact: bool) -> pl.DataFrame:

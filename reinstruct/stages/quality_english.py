@@ -31,33 +31,35 @@ _WHOLE = (
     "Ia. Id. Ill. Inc. Ind. Jan. Jr. Jul. Jun. Kan. Kans. Ky. La. Ltd. Mar. Mass. Md. Messrs. Mich. Minn. Miss. Mo. "
     "Mont. Mr. Mrs. Ms. Mt. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. Ph.D. Prof. Rep. "
     "Rev. S.C. Sen. Sep. Sept. St. Tenn. Va. Wash. Wis. ä. ö. ü."
-).split()
+)
 _FACES = (
-    "(*_*) (-8 (-: (-; (-_-) (._.) (: (; (= (>_<) (^_^) (o: (¬_¬) (ಠ_ಠ) (╯°□°）╯︵┻━┻ )-: ): -_- -__- ._. 0.0 0.o 0_0 0_o "
+    "(*_*) (-8 (-: (-; (-_-) (._.) (: (; (= (>_<) (^_^) (o: (¬_¬) (ಠ_ಠ) (╯°□°）╯︵┻━┻ )-: ): -_- -__- ._. 0.0 0.o "
+    "0_0 0_o "
     "8) 8-) 8-D 8D :'( :') :'-( :'-) :’( :’) :’-( :’-) :( :(( :((( :() :) :)) :))) :* :-( :-(( :-((( :-) :-)) :-))) "
     ":-* :-/ :-0 :-3 :-> :-D :-O :-P :-X :-] :-o :-p :-x :-| :-} :/ :0 :1 :3 :> :D :O :P :X :] :o :o) :p :x :| :} "
     ";) ;-) ;-D ;D ;_; <.< </3 <3 <33 <333 =( =) =/ =3 =D =[ =] =| >.< >.> >:( >:o ><(((*> @_@ O.O O.o O_O O_o V.V "
     "V_V XD XDD [-: [: [= ]= ^_^ ^__^ ^___^ o.0 o.O o.o o_0 o_O o_o v.v v_v xD xDD ¯\\(ツ)/¯ ಠ_ಠ ಠ︵ಠ"
-).split()
+)
 _CUT_WORDS = (
     "can not|Can not|gon na|Gon na|got ta|Got ta|let 's|Let 's|c'm on|C'm on|"
     "how 'd 'y|How 'd 'y|not 've|Not 've|not ve|Not ve|y' all|y all"
-).split("|")
+)
 
 
 @cache
 def entries() -> dict[str, str]:
     """Text without white space -> its words, CUT between them; as it is where it is one word."""
-    words = [*_whole(), *_contracted(), *_negated(), *(tuple(item.split()) for item in _CUT_WORDS)]
+    faces = set(_FACES.split())
+    words = [*_whole(), *_contracted(), *_negated(), *(tuple(item.split()) for item in _CUT_WORDS.split("|"))]
     words += [(f"{hour}", half) for hour, half in product(range(1, 13), ("a.m.", "am", "p.m.", "pm"))]
     words += [("°", unit, ".") for unit in "cfkCFK"]
     found = {"".join(word): CUT.join(word) for word in words}
-    curled = {text.replace("'", "’"): cut.replace("'", "’") for text, cut in found.items() if text not in _FACES}
+    curled = {text.replace("'", "’"): cut.replace("'", "’") for text, cut in found.items() if text not in faces}
     return {text: cut for text, cut in {**curled, **found}.items() if text not in _NEVER}
 
 
 def _whole() -> Iterator[tuple[str, ...]]:
-    yield from ((word,) for word in (*_WHOLE, *_FACES))
+    yield from ((word,) for word in (*_WHOLE.split(), *_FACES.split()))
     yield from ((f"{letter}.",) for letter in "abcdefghijklmnopqrstuvwxyz")
 
 

@@ -68,7 +68,10 @@ class Page:
         """Of each text: words, lettered words, words that are no mere marks and their characters."""
         plain = ~pl.col("mark")
         per_piece = self.words.group_by("at").agg(
-            words=pl.len(), lettered=pl.col("letters").sum(), plain=plain.sum(), plain_chars=pl.col("chars").filter(plain).sum()
+            words=pl.len(),
+            lettered=pl.col("letters").sum(),
+            plain=plain.sum(),
+            plain_chars=pl.col("chars").filter(plain).sum(),
         )
         at, different = self._pieces
         every = different.select("at").join(per_piece, on="at", how="left", maintain_order="left").fill_null(0)

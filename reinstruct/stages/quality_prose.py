@@ -19,7 +19,7 @@ from reinstruct.stages.select import count
 from reinstruct.stages.text import STOP_WORDS
 
 _SENTENCE = (
-    r"[\p{L}\p{M}\p{N})\]\"”'’`%][.!?।։።…]+[\"”'’)\]]*(?:\s|$)|[。！？؟۔។]|"  # full stops of scripts with and without spaces
+    r"[\p{L}\p{M}\p{N})\]\"”'’`%][.!?।։።…]+[\"”'’)\]]*(?:\s|$)|[。！？؟۔។]|"  # with spaces after it, without
     r"[\p{Thai}\p{Lao}] +\p{Thai}"  # Thai and Lao end a sentence with a space
 )
 _ITEM = r"(?m)^[ \t]*(?:[-+*•·‣▪◦|]|\(?\d{1,3}[.)])[ \t]*(?:[^ \t\n]+[ \t]*){1,15}$"  # a list's line of few words

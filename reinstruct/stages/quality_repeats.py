@@ -1,7 +1,7 @@
 """How much of a text repeats itself: lines, paragraphs, and runs of words, as Rae et al. 2021 (table A1) count it.
 
 The one rule: runs are looked into only where a cheap bound says that they may matter. Any run of five words or more
-that is said twice has a run of five in it, any run of three or four has pairs, so two sorts of numbers clear most texts.
+said twice has a run of five in it, any run of three or four has pairs, so two sorts of numbers clear most texts.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ def commonest_runs(page: Page, limits: dict[int, float]) -> dict[int, pl.Series]
     repeated = keys.to_frame("key").group_by(pl.col("key") & _RUN).agg(pl.len(), at=pl.col("key").min() & _AT)
     repeated = repeated.filter(pl.col("len") > 1)
     at = repeated["at"]
-    chars = sequence["chars"].gather(at) + sequence["chars"].gather(at + 1) + 1
-    pairs = pl.DataFrame({"row": sequence["row"].gather(at), "most": repeated["len"] * chars})
+    length = sequence["chars"].gather(at) + sequence["chars"].gather(at + 1) + 1
+    pairs = pl.DataFrame({"row": sequence["row"].gather(at), "most": repeated["len"] * length})
     most = page.per_row(pairs.group_by("row").agg(pl.col("most").max()), "most")
     first = page.per_row(sequence.group_by("row").agg(n=pl.col("chars").head(4).sum() + 3), "n")
     bounds = {2: most, 3: most * 2, 4: most * 2.5}  # a run of three is two pairs, one of four two pairs and a space
-    passing = [(bounds[n] / page.rows["chars"] > limit) | (first / page.rows["chars"] > limit) for n, limit in limits.items()]
+    passing = [
+        (bounds[n] / page.rows["chars"] > limit) | (first / page.rows["chars"] > limit) for n, limit in limits.items()
+    ]
     chosen = _chosen(page, passing)
     return {n: page.per_row(_commonest(chosen, n), "chars") / page.rows["chars"] for n in limits}
 

@@ -1,4 +1,4 @@
-"""A rule on a text's quality: a number, a limit, and the reason when it is passed. Filters of such rules share the counts.
+"""A rule on a text's quality: a number, a limit, and a reason. Filters made of such rules share what they count.
 
 The one rule: a filter's reason is its first rule that is broken, in the order it lists them.
 """
@@ -33,7 +33,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class QualityFilter(Filter[R]):
-    """Base of filters made of rules. A subclass gives its rules, and a column of values for each, named by its reason."""
+    """Base of filters made of rules. A subclass gives rules, and a column of values for each, named by its reason."""
 
     def rules(self) -> list[Rule]:
         raise NotImplementedError
@@ -51,7 +51,7 @@ class QualityFilter(Filter[R]):
 
 @dataclass(frozen=True)
 class KeepAll(Filter[R]):
-    """Keep rows that each of `filters` keeps; the reason is of the first that does not. Counts are made once for all."""
+    """Keep rows that all `filters` keep; the reason is of the first that does not. Counts are made once for all."""
 
     filters: tuple[QualityFilter[R], ...] = ()
 

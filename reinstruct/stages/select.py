@@ -37,9 +37,9 @@ def first_reason(rules: Iterable[tuple[str, pl.Expr]]) -> pl.Expr:
 
 
 def staged_reason(first: list[Rules], prepared: pl.Expr | None, then: list[Rules]) -> pl.Expr:
-    """As `first_reason` of all groups of rules in order, but a group looks at none but the texts that passed those before.
+    """As `first_reason` of all groups in order, but a group looks only at texts that passed those before.
 
-    Rules are on the column "text"; `then` see it as `prepared`. Most texts fail a cheap rule: what costs is not paid for.
+    Rules are on the column "text"; `then` see it as `prepared`. Most texts fail a cheap rule and never pay for others.
     """
 
     def reasons(texts: pl.Series) -> pl.Series:
