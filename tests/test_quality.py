@@ -108,7 +108,7 @@ def test_repetition_is_named(text: str, reason: str):
         (PROSE + " …" * 200, "ellipses"),
         ("\n".join(f"- the {noun} of the town" for noun in NOUNS * 3), "bullet_lines"),
         ("\n".join(f"the {noun} of the town is by the hill..." for noun in NOUNS * 3), "ellipsis_lines"),
-        (PROSE + " 12" * 200, "few_lettered_words"),
+        (PROSE + " 20123" * 200, "few_lettered_words"),
         ("river bridge market tower " * 20, "few_stop_words"),
     ],
 )
@@ -187,7 +187,7 @@ def test_filters_together_say_the_first_reason():
 
 def test_every_threshold_counts():
     assert found(GopherQuality(min_words=10_000), PROSE) == ["few_words"]
-    assert found(GopherRepetition(max_repeated_5=0.0), PROSE) == ["repeated_5_words"]
+    assert found(GopherRepetition(max_repeated_5=0.9), PROSE + PROSE.replace("\n\n", " ")) == ["repeated_6_words"]
     assert found(C4Quality(min_sentences=1000), PROSE) == ["few_sentences"]
     assert found(Prose(stop_words=(), script=""), FRENCH) == [None]
 
@@ -222,10 +222,13 @@ def test_explain_on_the_command_line(tmp_path: Path):
         read_text("missing.txt")
 
 
-WRONG = r"(?:asp|pb)-source@\w+:(?!en/|sw/)|osbooks-(?:psychologia|fisica|mikroekonomia)|glossary@\w+:content/(?:es|fr|ja|ru|de|it|ko)/"
+WRONG = (
+    r"(?:asp|pb)-source@\w+:(?!en/|sw/)|osbooks-(?:psychologia|fisica|mikroekonomia)|"
+    r"glossary@\w+:content/(?:es|fr|ja|ru|de|it|ko)/"
+)
 CODE_DUMPS = r"30-seconds-of-code@\w+:snippets|fullstackpython\.com@\w+:content/pages/examples"
 LISTS = r"free-programming-books@\w+:(?:books|courses|casts|more)/|alphabetical|by-number|by-category"
-GOOD = r"classic-books|osbooks-(?:nursing|principles|introduction|college)|digitalgov|posts/.*carpent|18f\.gsa\.gov|plainlanguage"
+GOOD = r"classic-books|osbooks-(?:nursing|principles|introduction|college)|digitalgov|18f\.gsa\.gov|plainlanguage"
 
 
 @pytest.mark.slow
@@ -240,7 +243,7 @@ GOOD = r"classic-books|osbooks-(?:nursing|principles|introduction|college)|digit
     ids=["prose", "wrong-language", "code", "lists"],
 )
 def test_real_pages_get_the_right_verdict(shared_data: Path, pages: str, least_chars: int, right: set, share: float):
-    """Pages are labelled by the folder they were published in. Tables of contents made of | are lists and code alike."""
+    """Pages are labelled by the folder they were published in. Tables made of | are lists and markup alike."""
     texts: list[str] = []
     for name in ("en", "multilingual") if pages is WRONG else ("en",):
         with gzip.open(shared_data / "corpus" / f"{name}.jsonl.gz", "rt") as lines:
