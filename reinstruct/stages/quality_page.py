@@ -13,7 +13,7 @@ import polars as pl
 from reinstruct.stages.quality_english import CUT
 from reinstruct.stages.quality_words import cut, pieces
 
-_ROWS, _BYTES = 1024, 16_000_000
+_ROWS, _BYTES = 4096, 16_000_000
 _ENDERS = (  # full stops of every script in use; those of scripts beyond U+FFFF are left out
     "!.?։؝؞؟۔܀܁܂߹࠷࠹࠽࠾।॥၊။።፧፨᙮᜵᜶។៕៖៙៚᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᭽᭾᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼⹓⹔。꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？｡"
 )
@@ -123,7 +123,7 @@ class Page:
 
 
 def batches(texts: pl.Series) -> Iterator[pl.Series]:
-    """Slices of at most a thousand texts and about 16 MB, at least one text each."""
+    """Slices of at most four thousand texts and about 16 MB, at least one text each."""
     start = 0
     sizes = texts.str.len_bytes().fill_null(0).to_list()
     while start < len(sizes):
