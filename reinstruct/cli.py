@@ -1,6 +1,6 @@
 """The command line. The rule: a deliberate error is one sentence on standard error and exit code 2.
 
-reinstruct recipes | show | run | compare | status | report | compile | corpus
+reinstruct recipes | show | run | compare | status | report | explain | corpus | compile
 """
 
 from __future__ import annotations
@@ -146,6 +146,24 @@ def report(out: Annotated[str, typer.Argument(help="folder of a run")]) -> None:
     path = store.path("report.html")
     write_report(store, newest(store), path)
     typer.echo(path)
+
+
+@app.command()
+def explain(
+    text: Annotated[str, typer.Argument(metavar="TEXT|FILE|-", help="a text, a file of it, or - for standard input")],
+    rules: Annotated[
+        str, typer.Option(help="general, general-han, general-other, web, gopher, c4 or fineweb")
+    ] = "general",
+) -> None:
+    """Show what each quality rule counts in one document, its limit and verdict, and the first reason to reject it."""
+    from rich.console import Console
+
+    from reinstruct.explain import explain as judge
+    from reinstruct.explain import read_text, table, verdict
+
+    judged = judge(read_text(text), rules)
+    Console().print(table(judged))
+    typer.echo(verdict(judged, rules))
 
 
 @app.command(name="compile", context_settings=OPEN)

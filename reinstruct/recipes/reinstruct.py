@@ -27,6 +27,7 @@ from reinstruct.stages.instruct import (
     Template,
     WriteInstruction,
 )
+from reinstruct.stages.quality import preset
 from reinstruct.stages.select import first_reason
 from reinstruct.stages.text import SelectAdvice
 from reinstruct.train.settings import Sft
@@ -40,6 +41,7 @@ def reinstruct(
     teacher: Model | None = None,
     *,
     rules: SelectAdvice = SelectAdvice(),
+    quality: str = "",
     candidates: int = 0,
     size: int = 0,
     rewrite_size: int = 2000,
@@ -55,6 +57,7 @@ def reinstruct(
 
     `rewrites` are pairs with the document each was written from; without them a `teacher` (any chat model) answers
     `rewrite_size` guessed instructions, and without one the seed's own responses lose lines and are to be restored.
+    `quality` names rules of `reinstruct.stages.quality.PRESETS` asked before the method's own, such as gopher or web.
     `candidates` samples that many selected texts before any model sees them (the release's data_size), `size` that
     many synthetic pairs (the paper: 8000, 16000, 32000); 0 takes all. `compat` judges texts and pairs as the released
     code does.
@@ -65,7 +68,8 @@ def reinstruct(
     instruction_rules = InstructionRules(compat=compat)
     response_rules = ResponseRules(remove_refusals=remove_refusals)
 
-    selected = corpus.map(rules, name="select").gather(DropDuplicates(), name="deduplicate")
+    passed = corpus.map(preset(quality), rules, name="select") if quality else corpus.map(rules, name="select")
+    selected = passed.gather(DropDuplicates(), name="deduplicate")
     texts = selected.gather(Sample(candidates, random_seed), name="candidates")
     backward = base.train(seed.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
     guesses = texts.map(WriteInstruction(backward, BACKWARD, sampling=writing), instruction_rules, name="guess")

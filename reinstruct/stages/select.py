@@ -12,6 +12,7 @@ from functools import cache
 
 import polars as pl
 
+Rules = list[tuple[str, pl.Expr]]  # (reason, whether it applies)
 WORD = r"\p{L}[\p{L}\p{M}]*(?:['’-]\p{L}[\p{L}\p{M}]*)*"
 _OPENER = r"[a-z]+(?:['’-][a-z]+)*"
 _MARKS = (
@@ -33,6 +34,33 @@ _CODE_LINE = (  # ASCII classes: with \w and \s the automaton outgrows its cache
 def first_reason(rules: Iterable[tuple[str, pl.Expr]]) -> pl.Expr:
     """The name of the first rule whose expression is true, else null."""
     return pl.coalesce([pl.when(broken).then(pl.lit(name)) for name, broken in rules])
+
+
+def staged_reason(first: list[Rules], prepared: pl.Expr | None, then: list[Rules]) -> pl.Expr:
+    """As `first_reason` of all groups in order, but a group looks only at texts that passed those before.
+
+    Rules are on the column "text"; `then` see it as `prepared`. Most texts fail a cheap rule and never pay for others.
+    """
+
+    def reasons(texts: pl.Series) -> pl.Series:
+        rows = pl.DataFrame({"text": texts}).with_row_index("row")
+        rows, early = _rejected(rows, first)
+        _, late = _rejected(rows if prepared is None else rows.with_columns(text=prepared), then)
+        found = pl.concat([*early, *late])
+        every = pl.DataFrame({"row": pl.int_range(len(texts), dtype=pl.UInt32, eager=True)})
+        return every.join(found, on="row", how="left", maintain_order="left")["reason"]
+
+    return pl.col("text").map_batches(reasons, return_dtype=pl.String)
+
+
+def _rejected(rows: pl.DataFrame, groups: list[Rules]) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """The rows that pass all groups, and (row, reason) of those that do not."""
+    out = [pl.DataFrame(schema={"row": pl.UInt32, "reason": pl.String})]
+    for group in groups:
+        judged = rows.with_columns(reason=first_reason(group))
+        out.append(judged.filter(pl.col("reason").is_not_null()).select("row", "reason"))
+        rows = judged.filter(pl.col("reason").is_null()).drop("reason")
+    return rows, out
 
 
 def count(text: pl.Expr, pattern: str, *, literal: bool = False) -> pl.Expr:

@@ -18,7 +18,7 @@ from reinstruct.stages import select
 from reinstruct.stages.select import count, first_reason
 from reinstruct.stages.verbs import VerbList
 
-_STOP_WORDS = (
+STOP_WORDS = (
     *("the", "of", "and", "to", "a", "an", "in", "is", "that", "it", "for", "on", "with", "as", "are", "was", "be"),
     *("this", "by", "at", "from", "or", "not", "have", "has", "you", "your", "if", "can", "will", "when", "which"),
 )
@@ -50,7 +50,7 @@ class KeepProse(Filter[Document]):
     max_code_lines: float = 0.25
     max_stubs: float = 0.3  # characters in lines of fewer than four words
     min_stop_words: float = 0.18
-    stop_words: tuple[str, ...] = _STOP_WORDS
+    stop_words: tuple[str, ...] = STOP_WORDS
 
     def reason(self) -> pl.Expr:
         return first_reason(self.rules(select.tidy(pl.col("text"))))
@@ -121,19 +121,20 @@ class SelectAdvice(Filter[Document]):
         return self.reason_with(self.verbs.bases(), self.verbs.ing_forms())
 
     def reason_with(self, bases: Iterable[str], ing_forms: Iterable[str]) -> pl.Expr:
-        """As `reason`, with the verbs given. Only texts of the right length are looked into, the rest is null."""
+        """As `reason`, with the verbs given."""
         text = pl.col("text")
-        lengths = _length_rules(text, self.min_chars, self.max_chars)
-        chars = text.str.len_chars()
-        body = pl.when(chars.is_between(self.min_chars, self.max_chars)).then(text)
-        if not self.compat:
-            body = select.tidy(body)
-        rules = [*lengths, ("odd_punctuation", select.contains_any(body, self.banned)), *self._style_rules(body)]
+        punctuation = [("odd_punctuation", select.contains_any(text, self.banned))]
+        groups = [_length_rules(text, self.min_chars, self.max_chars)]
+        if self.compat or not any(re.search(r"\s", mark) for mark in self.banned):
+            groups.append(punctuation)  # the same before and after blank lines are taken out, and cheap
+            punctuation = []
+        later = [*punctuation, *self._style_rules(text)]
         if self.require_openers:
-            rules += self._opener_rules(body, bases, ing_forms)
+            later += self._opener_rules(text, bases, ing_forms)
         if self.prose:
-            rules += self.prose.rules(body)
-        return first_reason(rules)
+            later += self.prose.rules(text)
+        tidied = None if self.compat else select.tidy(text)
+        return select.staged_reason(groups, tidied, [[rule] for rule in later])
 
     def _style_rules(self, body: pl.Expr) -> list[tuple[str, pl.Expr]]:
         if self.compat:
