@@ -24,7 +24,7 @@ from reinstruct.stage import Gather
 from reinstruct.stages.shingles import FACTOR, shingles
 
 _SEED = 0  # of the permutations
-_TEXTS = 512  # signed at once
+_BYTES = 1 << 20  # of text, signed at once
 _PENDING = 1 << 17  # band keys (12 bytes each) written at once
 _PARTITION = 1 << 19  # band keys compared at once
 
@@ -66,7 +66,7 @@ class DropNearDuplicates(Gather[R]):
         """Band keys of all rows: `key` and `row`."""
         start = 0
         for frame in rows.read(self.field):
-            for piece in frame.iter_slices(_TEXTS):
+            for piece in _pieces(frame, self.field):
                 keys = band_keys(shingles(piece[self.field], self.shingle), self.bands, self.rows)
                 yield keys.with_columns(pl.col("row") + start)
                 start += piece.height
@@ -85,6 +85,15 @@ class DropNearDuplicates(Gather[R]):
         return members.join(found, on="row", how="left").with_columns(pl.col("worth").fill_null(-float("inf")))
 
 
+def _pieces(frame: pl.DataFrame, field: str) -> Iterator[pl.DataFrame]:
+    """The frame in slices of about _BYTES of text: texts may be of any length, and memory is to stay the same."""
+    number = frame[field].str.len_bytes().fill_null(0).cum_sum() // _BYTES
+    start = 0
+    for rows in number.rle().struct.field("len"):
+        yield frame.slice(start, rows)
+        start += rows
+
+
 def band_keys(found: pl.DataFrame, bands: int, rows: int) -> pl.DataFrame:
     """`key` (of one band of a signature) and `row` for each band of each text that has shingles."""
     from rensa import RMinHash
@@ -92,8 +101,8 @@ def band_keys(found: pl.DataFrame, bands: int, rows: int) -> pl.DataFrame:
     runs = found["row"].rle().struct.unnest()
     ends = pl.concat([pl.Series([0], dtype=pl.UInt64), runs["len"].cum_sum().cast(pl.UInt64)])
     signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found["key"]), _numbers(ends), bands * rows, _SEED)
-    slots = pl.from_arrow(pa.array(array("I", chain.from_iterable(signed.to_rows()))).cast(pa.uint64()))
-    assert isinstance(slots, pl.Series)
+    filled = pa.py_buffer(array("I", chain.from_iterable(signed.to_rows())))
+    slots = pl.Series(pa.Array.from_buffers(pa.uint32(), len(filled) // 4, [None, filled])).cast(pl.UInt64)
     key = pl.int_range(len(runs) * bands, dtype=pl.UInt64, eager=True) % bands
     for slot in range(rows):
         key = key * FACTOR + slots.gather_every(rows, slot)
