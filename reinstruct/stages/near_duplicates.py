@@ -21,6 +21,7 @@ from reinstruct.errors import expect
 from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Gather
+from reinstruct.stages.keep import pick, spread, worth_of
 from reinstruct.stages.shingles import FACTOR, shingles
 
 _SEED = 0  # of the permutations
@@ -55,12 +56,13 @@ class DropNearDuplicates(Gather[R]):
     def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
         links = _links(self._keys(rows), rows.scratch, rows.height * self.bands)
         members = clusters(links)
-        kept = self._worth(rows, members).sort("worth", "row", descending=[True, False], maintain_order=True)
-        kept = kept.group_by("cluster", maintain_order=True).first().rename({"row": "kept"})
-        gone = members.join(kept.select("cluster", "kept"), on="cluster").filter(pl.col("row") != pl.col("kept"))
-        named = gone.join(_at(rows, ["id"], gone["kept"].unique()), left_on="kept", right_on="row").sort("row")
+        ranked = members.join(worth_of(rows, self.keep, self.field, members["row"]), on="row")
+        ranked = ranked.sort("worth", "row", descending=[True, False])
+        kept = ranked.group_by("cluster", maintain_order=True).agg(kept=pl.col("row").first())
+        gone = members.join(kept, on="cluster").filter(pl.col("row") != pl.col("kept"))
+        named = gone.join(pick(rows, ["id"], gone["kept"].unique()), left_on="kept", right_on="row")
         detail = pl.format("of {}", pl.col("id"))
-        yield from _verdicts(rows, named.select("row", reason=pl.lit("near_duplicate"), detail=detail))
+        yield spread(rows, named.select("row", reason=pl.lit("near_duplicate"), detail=detail))
 
     def _keys(self, rows: Rows) -> Iterator[pl.DataFrame]:
         """Band keys of all rows: `key` and `row`."""
@@ -70,19 +72,6 @@ class DropNearDuplicates(Gather[R]):
                 keys = band_keys(shingles(piece[self.field], self.shingle), self.bands, self.rows)
                 yield keys.with_columns(pl.col("row") + start)
                 start += piece.height
-
-    def _worth(self, rows: Rows, members: pl.DataFrame) -> pl.DataFrame:
-        """The members with a column `worth`: the larger, the rather kept."""
-        match self.keep:
-            case "first":
-                return members.with_columns(worth=pl.lit(0.0))
-            case "longest":
-                fields, worth = [self.field], pl.col(self.field).str.len_chars().cast(pl.Float64)
-            case name:
-                wanted = pl.element().filter(pl.element().struct.field("name") == name).struct.field("value")
-                fields, worth = ["scores"], pl.col("scores").list.eval(wanted).list.last()
-        found = _at(rows, fields, members["row"], worth.alias("worth"))
-        return members.join(found, on="row", how="left").with_columns(pl.col("worth").fill_null(-float("inf")))
 
 
 def _pieces(frame: pl.DataFrame, field: str) -> Iterator[pl.DataFrame]:
@@ -170,24 +159,6 @@ def _batched(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
             pending = []
     if pending:
         yield pl.concat(pending)
-
-
-def _at(rows: Rows, fields: list[str], wanted: pl.Series, *values: pl.Expr) -> pl.DataFrame:
-    """Those fields, or expressions of them, of the wanted rows, with their place as `row`."""
-    found: list[pl.DataFrame] = [pl.DataFrame(schema={"row": pl.UInt32})]
-    start = 0
-    for frame in rows.read(*fields) if len(wanted) else ():
-        numbered = frame.with_row_index("row", start).filter(pl.col("row").is_in(wanted.implode()))
-        found.append(numbered.select("row", *(values or fields)))
-        start += frame.height
-    return pl.concat(found, how="diagonal")
-
-
-def _verdicts(rows: Rows, gone: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Nothing against any row but those `gone`."""
-    for start in range(0, rows.height, 1 << 16):
-        piece = pl.int_range(start, min(start + (1 << 16), rows.height), dtype=pl.UInt32, eager=True).alias("row")
-        yield piece.to_frame().join(gone, on="row", how="left", maintain_order="left").drop("row")
 
 
 def _numbers(series: pl.Series) -> memoryview:
