@@ -32,7 +32,7 @@ RUNS = 5
 GOAL, MOST_MB, MOST_GROWTH_MB = 5.0, 150.0, 40.0
 FILLERS = ("notes", "bar", "word", "update", "value")
 
-PEER = '''
+PEER = """
 import json, re, sys, time
 import pyarrow.parquet as pq
 from rensa import RMinHash, RMinHashLSH
@@ -53,7 +53,7 @@ for at, text in enumerate(texts):
     else:
         index.insert(at, sketch)
 print(json.dumps({"seconds": time.perf_counter() - began, "dropped": dropped}))
-'''
+"""
 
 
 def texts(corpus: Path | None) -> list[str]:
@@ -132,6 +132,7 @@ def _pieces(verdicts):  # in the lengths the rows are read in
 
 def work(folder: str, name: str) -> None:
     """The whole step, as a worker runs it: verdicts, and the kept rows copied."""
+    import msgspec
     import pyarrow.parquet as pq
 
     from reinstruct.commit import Layout, Slice
@@ -141,8 +142,6 @@ def work(folder: str, name: str) -> None:
     from reinstruct.stages.near_duplicates import DropNearDuplicates
     from reinstruct.store import LocalStore
     from reinstruct.worker import run_shard
-
-    import msgspec
 
     store = LocalStore(folder)
     step = read(Source("", "jsonl", Document, ())).gather(DropNearDuplicates(), name=name.partition(".")[0]).step

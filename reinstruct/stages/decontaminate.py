@@ -63,7 +63,9 @@ class _Leaks:
         texts, self._places = zip(*items.texts(), strict=True) if items.uris else ((), ())
         keys = shingles(pl.Series(texts, dtype=pl.String), run)
         counts = words(pl.Series(texts, dtype=pl.String)).group_by("row").len().filter(pl.col("len") >= min(least, run))
-        keys = keys.join(counts, on="row", how="semi").sort("key", "row").unique("key", keep="first", maintain_order=True)
+        keys = (
+            keys.join(counts, on="row", how="semi").sort("key", "row").unique("key", keep="first", maintain_order=True)
+        )
         self._keys, self._items = keys["key"], keys["row"]
         size = max(1, len(keys) * _SLOTS)
         self._maybe = pl.repeat(value=False, n=size, eager=True).scatter((self._keys % size).cast(pl.UInt32), True)

@@ -35,7 +35,9 @@ def pick(rows: Rows, fields: Sequence[str], wanted: pl.Series, values: Sequence[
     for frame in rows.read(*fields):
         first, last = places.search_sorted(start), places.search_sorted(start + frame.height)
         here = places.slice(first, last - first)
-        found.append(frame.select(values or fields).select(pl.all().gather(here - start)).insert_column(0, here.alias("row")))
+        found.append(
+            frame.select(values or fields).select(pl.all().gather(here - start)).insert_column(0, here.alias("row"))
+        )
         start += frame.height
     return pl.concat(found) if found else pl.DataFrame(schema={"row": pl.UInt32, **dict.fromkeys(fields, pl.String)})
 

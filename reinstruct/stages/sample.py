@@ -105,36 +105,167 @@ class CapRoots(Gather[R]):
 
 _WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*|[.!?:;,\n()]")
 _SKIPPED = frozenset(  # before a noun, and no part of what is asked for
-    "a an the this that these those my your our their his her its some any each every all both me us you him them one "
-    "two three four five six seven eight nine ten several few many more another other what which".split()
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "my",
+        "your",
+        "our",
+        "their",
+        "his",
+        "her",
+        "its",
+        "some",
+        "any",
+        "each",
+        "every",
+        "all",
+        "both",
+        "me",
+        "us",
+        "you",
+        "him",
+        "them",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "several",
+        "few",
+        "many",
+        "more",
+        "another",
+        "other",
+        "what",
+        "which",
+    ]
 )
 _ENDS = frozenset(  # the noun stands before them
-    "of for about in on at to from with without by as into onto over under between among through during before after "
-    "that which who whose where when while if because so and or but then than using based given is are was were be "
-    "has have can could should would will may might must not how why whether it i".split()
+    [
+        "of",
+        "for",
+        "about",
+        "in",
+        "on",
+        "at",
+        "to",
+        "from",
+        "with",
+        "without",
+        "by",
+        "as",
+        "into",
+        "onto",
+        "over",
+        "under",
+        "between",
+        "among",
+        "through",
+        "during",
+        "before",
+        "after",
+        "that",
+        "which",
+        "who",
+        "whose",
+        "where",
+        "when",
+        "while",
+        "if",
+        "because",
+        "so",
+        "and",
+        "or",
+        "but",
+        "then",
+        "than",
+        "using",
+        "based",
+        "given",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "has",
+        "have",
+        "can",
+        "could",
+        "should",
+        "would",
+        "will",
+        "may",
+        "might",
+        "must",
+        "not",
+        "how",
+        "why",
+        "whether",
+        "it",
+        "i",
+    ]
 )
-_NOT_ASKING = frozenset("be have do can could would should will may might must please let need want like help".split())
+_OPENERS = frozenset(["please", "kindly", "just", "now", "then", "also", "and", "you", "to", "let's", "lets"])
+_NOT_ASKING = frozenset(
+    [
+        "be",
+        "have",
+        "do",
+        "can",
+        "could",
+        "would",
+        "should",
+        "will",
+        "may",
+        "might",
+        "must",
+        "please",
+        "let",
+        "need",
+        "want",
+        "like",
+        "help",
+    ]
+)
 
 
 def root_of(text: str, verbs: VerbList) -> str:
     """The verb and the noun of an English instruction, in lower case: "Please write a short poem on rain" is
     "write poem", "Explain why it rains" is "explain", and "" where no verb of the list is found in its base form.
 
-    The verb is the first word of the list, after which the noun is the last word before a comma, another mark, a
+    The verb is the first word of the list that begins a sentence, a line or a clause after a comma, or follows "please",
+    "you", "to" and the like; the noun is the last word after it before a comma, another mark, a
     preposition, conjunction or auxiliary. Articles, pronouns and number words before it do not count; a plural s goes.
     """
     words = [word.lower() for word in _WORD.findall(text[:1000])]
     bases = _bases(verbs)
-    start = next((at for at, word in enumerate(words) if word in bases and word not in _NOT_ASKING), None)
+    before = ["", *words]
+    asks = (at for at, word in enumerate(words) if word in bases and word not in _NOT_ASKING and _opens(before[at]))
+    start = next(asks, None)
     if start is None:
         return ""
     noun = ""
     for word in words[start + 1 :]:
-        if not word[0].isalpha() or word in _ENDS and word not in _SKIPPED or (noun and word in _ENDS):
+        if not word[0].isalpha() or (word in _ENDS and word not in _SKIPPED) or (noun and word in _ENDS):
             break
         noun = word if word not in _SKIPPED else noun
     singular = noun[:-1] if len(noun) > 3 and noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun
     return f"{words[start]} {singular}".strip()
+
+
+def _opens(before: str) -> bool:
+    return not before[:1].isalpha() or before in _OPENERS
 
 
 @cache

@@ -21,7 +21,7 @@ _EMAIL = r"[\w.!#$%&*+/=?^`{|}~-]+@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.
 _IPV4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)"
 _IPV6 = r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"
 _PHONE = (
-    r"(?<![\w+.,/-])(?:"
+    r"(?<![\w+.,/-])(?<!\d )(?:"
     r"(?:\+|00)[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"  # +44 20 7946 0958
     r"|\([2-9]\d{2}\) ?[2-9]\d{2}[ .-]\d{4}|[2-9]\d{2}([ .-])[2-9]\d{2}\1\d{4}"  # (212) 555-0123
     r")(?![\w-]|[.,]\d)"
@@ -35,6 +35,7 @@ _SECRET = (
     r"|\bsk-(?:[a-z]+-)*(?=[\w-]*\d)[\w-]{20,}|\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[\w-]{50,}"
     r"|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"
 )
+_UNICAST = ipaddress.ip_network("2000::/3")
 _VERSION = re.compile(r"(?:\bv|\b(?:version|release|build|firmware|section|chapter|ver|rev)\.?:?) ?$", re.IGNORECASE)
 
 
@@ -70,6 +71,8 @@ def _is_public(match: re.Match[str]) -> bool:
     try:
         address = ipaddress.ip_address(match[0])
     except ValueError:
+        return False
+    if address.version == 6 and address not in _UNICAST:  # "a::b" is more often code than an address
         return False
     return address.is_global and not _VERSION.search(match.string, 0, match.start())
 
