@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -125,7 +126,7 @@ def judge(folder: str, name: str) -> None:
     print(json.dumps({"seconds": time.perf_counter() - began, "dropped": dropped, "polars": pl.__version__}))
 
 
-def _pieces(verdicts):  # in the lengths the rows are read in
+def _pieces(verdicts: Iterator[Any]) -> Iterator[Any]:  # in the lengths the rows are read in
     for frame in verdicts:
         yield from frame.iter_slices(1024)
 

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
@@ -42,9 +43,8 @@ class Embedder:
 
     def __post_init__(self) -> None:
         expect(bool(self.model), "Embedder: model", self.model, "a folder, a hub id, or a served model's name")
-        expect(
-            not self.url or self.url.startswith(("http://", "https://")), "Embedder: url", self.url, "an http(s) URL"
-        )
+        is_url = self.url.startswith(("http://", "https://"))
+        expect(is_url or not self.url, "Embedder: url", self.url, "http://... or https://...")
         expect(self.batch >= 1, "Embedder: batch", self.batch, "1 or more texts")
 
     def vectors(self, texts: Iterator[str]) -> Iterator[Vectors]:
@@ -59,7 +59,7 @@ class Embedder:
     def _served(self, pieces: Iterator[list[str]]) -> Iterator[Vectors]:
         with ThreadPoolExecutor(_IN_FLIGHT) as pool:
             for together in _batched(pieces, _IN_FLIGHT):
-                yield from pool.map(lambda piece: asked(self.url, self.model, piece), together)
+                yield from pool.map(partial(asked, self.url, self.model), together)
 
 
 def asked(url: str, model: str, texts: Sequence[str]) -> Vectors:

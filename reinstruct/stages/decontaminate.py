@@ -61,11 +61,10 @@ class _Leaks:
     def __init__(self, items: TestItems, run: int, least: int) -> None:
         self._run = run
         texts, self._places = zip(*items.texts(), strict=True) if items.uris else ((), ())
-        keys = shingles(pl.Series(texts, dtype=pl.String), run)
-        counts = words(pl.Series(texts, dtype=pl.String)).group_by("row").len().filter(pl.col("len") >= min(least, run))
-        keys = (
-            keys.join(counts, on="row", how="semi").sort("key", "row").unique("key", keep="first", maintain_order=True)
-        )
+        column = pl.Series(texts, dtype=pl.String)
+        long = words(column).group_by("row").len().filter(pl.col("len") >= min(least, run))
+        keys = shingles(column, run).join(long, on="row", how="semi").sort("key", "row")
+        keys = keys.unique("key", keep="first", maintain_order=True)
         self._keys, self._items = keys["key"], keys["row"]
         size = max(1, len(keys) * _SLOTS)
         self._maybe = pl.repeat(value=False, n=size, eager=True).scatter((self._keys % size).cast(pl.UInt32), True)

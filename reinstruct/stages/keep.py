@@ -28,16 +28,15 @@ def worth_of(rows: Rows, keep: str, field: str, wanted: pl.Series) -> pl.DataFra
 
 
 def pick(rows: Rows, fields: Sequence[str], wanted: pl.Series, values: Sequence[pl.Expr] = ()) -> pl.DataFrame:
-    """Those fields, or expressions of them, of the rows at the places in `wanted`, with the place as `row`, in order."""
+    """Those fields, or expressions of them, of the rows in `wanted`, in order, each with its place as `row`."""
     found: list[pl.DataFrame] = []
     start = 0
     places = wanted.sort()
     for frame in rows.read(*fields):
         first, last = places.search_sorted(start), places.search_sorted(start + frame.height)
         here = places.slice(first, last - first)
-        found.append(
-            frame.select(values or fields).select(pl.all().gather(here - start)).insert_column(0, here.alias("row"))
-        )
+        taken = frame.select(values or fields).select(pl.all().gather(here - start))
+        found.append(taken.insert_column(0, here.alias("row")))
         start += frame.height
     return pl.concat(found) if found else pl.DataFrame(schema={"row": pl.UInt32, **dict.fromkeys(fields, pl.String)})
 

@@ -85,7 +85,7 @@ def _pieces(frame: pl.DataFrame, field: str) -> Iterator[pl.DataFrame]:
 
 def band_keys(found: pl.DataFrame, bands: int, rows: int) -> pl.DataFrame:
     """`key` (of one band of a signature) and `row` for each band of each text that has shingles."""
-    from rensa import RMinHash
+    from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
     runs = found["row"].rle().struct.unnest()
     ends = pl.concat([pl.Series([0], dtype=pl.UInt64), runs["len"].cum_sum().cast(pl.UInt64)])
@@ -143,7 +143,7 @@ def _partitions(keys: Iterator[pl.DataFrame], scratch: Path, count: int) -> Iter
                 writers[at].write_table(table)
     for file in files:
         if file.exists():
-            with pa.ipc.open_stream(file) as stream:
+            with pa.ipc.open_stream(pa.OSFile(str(file))) as stream:
                 frame = pl.from_arrow(stream.read_all())
             file.unlink()
             assert isinstance(frame, pl.DataFrame)

@@ -5,6 +5,7 @@ The one rule: a row's chance depends on its id and the seed, never on where it s
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class CapRoots(Gather[R]):
     most: int = 0
     seed: int = 0
     field: str = "instruction"
-    verbs: VerbList = VerbList()
+    verbs: VerbList = dataclasses.field(default_factory=VerbList)
 
     def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
         if not self.most:
@@ -104,160 +105,39 @@ class CapRoots(Gather[R]):
 
 
 _WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*|[.!?:;,\n()]")
-_SKIPPED = frozenset(  # before a noun, and no part of what is asked for
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "my",
-        "your",
-        "our",
-        "their",
-        "his",
-        "her",
-        "its",
-        "some",
-        "any",
-        "each",
-        "every",
-        "all",
-        "both",
-        "me",
-        "us",
-        "you",
-        "him",
-        "them",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "several",
-        "few",
-        "many",
-        "more",
-        "another",
-        "other",
-        "what",
-        "which",
-    ]
-)
-_ENDS = frozenset(  # the noun stands before them
-    [
-        "of",
-        "for",
-        "about",
-        "in",
-        "on",
-        "at",
-        "to",
-        "from",
-        "with",
-        "without",
-        "by",
-        "as",
-        "into",
-        "onto",
-        "over",
-        "under",
-        "between",
-        "among",
-        "through",
-        "during",
-        "before",
-        "after",
-        "that",
-        "which",
-        "who",
-        "whose",
-        "where",
-        "when",
-        "while",
-        "if",
-        "because",
-        "so",
-        "and",
-        "or",
-        "but",
-        "then",
-        "than",
-        "using",
-        "based",
-        "given",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "has",
-        "have",
-        "can",
-        "could",
-        "should",
-        "would",
-        "will",
-        "may",
-        "might",
-        "must",
-        "not",
-        "how",
-        "why",
-        "whether",
-        "it",
-        "i",
-    ]
-)
-_OPENERS = frozenset(["please", "kindly", "just", "now", "then", "also", "and", "you", "to", "let's", "lets"])
-_NOT_ASKING = frozenset(
-    [
-        "be",
-        "have",
-        "do",
-        "can",
-        "could",
-        "would",
-        "should",
-        "will",
-        "may",
-        "might",
-        "must",
-        "please",
-        "let",
-        "need",
-        "want",
-        "like",
-        "help",
-    ]
-)
+_NO_NOUNS = """
+a an the this that these those my your our their his her its some any each every all both me us you him them one two
+three four five six seven eight nine ten several few many more another other what which
+"""
+_AFTER_NOUNS = """
+of for about in on at to from with without by as into onto over under between among through during before after that
+which who whose where when while if because so and or but then than using based given is are was were be has have can
+could should would will may might must not how why whether it i
+"""
+_BEFORE_VERBS = "please kindly just now then also and you to let's lets"
+_NOT_ASKING = "be have do can could would should will may might must please let need want like help"
+_SKIPPED, _ENDS = frozenset(_NO_NOUNS.split()), frozenset(_AFTER_NOUNS.split())
+_OPENERS, _EMPTY = frozenset(_BEFORE_VERBS.split()), frozenset(_NOT_ASKING.split())
 
 
 def root_of(text: str, verbs: VerbList) -> str:
     """The verb and the noun of an English instruction, in lower case: "Please write a short poem on rain" is
     "write poem", "Explain why it rains" is "explain", and "" where no verb of the list is found in its base form.
 
-    The verb is the first word of the list that begins a sentence, a line or a clause after a comma, or follows "please",
-    "you", "to" and the like; the noun is the last word after it before a comma, another mark, a
-    preposition, conjunction or auxiliary. Articles, pronouns and number words before it do not count; a plural s goes.
+    The verb is the first word of the list that begins a sentence, a line or a clause after a comma, or follows
+    "please", "you", "to" and the like. The noun is the last word after it before a mark, a preposition, a conjunction
+    or an auxiliary. Articles, pronouns and number words are none; a plural s goes.
     """
     words = [word.lower() for word in _WORD.findall(text[:1000])]
     bases = _bases(verbs)
     before = ["", *words]
-    asks = (at for at, word in enumerate(words) if word in bases and word not in _NOT_ASKING and _opens(before[at]))
+    asks = (at for at, word in enumerate(words) if word in bases and word not in _EMPTY and _opens(before[at]))
     start = next(asks, None)
     if start is None:
         return ""
     noun = ""
     for word in words[start + 1 :]:
-        if not word[0].isalpha() or (word in _ENDS and word not in _SKIPPED) or (noun and word in _ENDS):
+        if not word[0].isalpha() or (word in _ENDS and (noun or word not in _SKIPPED)):
             break
         noun = word if word not in _SKIPPED else noun
     singular = noun[:-1] if len(noun) > 3 and noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun
