@@ -82,7 +82,7 @@ def test_what_is_kept_is_the_longest_or_the_best(tmp_path):
 
 
 def test_pairs_are_found_as_often_as_banding_says(tmp_path):
-    pairs, edits = 400, 7
+    pairs, edits = 200, 7
     base = texts(pairs)
     rows = [*base, *(edited(text, edits, n) for n, text in enumerate(base))]
 
@@ -94,7 +94,7 @@ def test_pairs_are_found_as_often_as_banding_says(tmp_path):
     alike = [shared(base[n], rows[pairs + n]) for n in range(pairs)]
     expected = sum(1 - (1 - share**8) ** 14 for share in alike) / pairs
     assert 0.4 < expected < 0.9
-    assert abs(found - expected) < 0.09  # four standard errors
+    assert abs(found - expected) < 0.13  # four standard errors
 
 
 def test_chinese_needs_no_spaces(tmp_path):
@@ -115,7 +115,7 @@ def test_partitions_change_nothing_and_leave_nothing(tmp_path):
     base = texts(60)
     frame = numbered([*base, *(edited(text, 2, n) for n, text in enumerate(base[:30]))])
     wanted = judged(DropNearDuplicates(), frame, tmp_path)
-    keys = [frame for frame in DropNearDuplicates()._keys(FrameRows(frame, tmp_path))]
+    keys = list(DropNearDuplicates()._keys(FrameRows(frame, tmp_path)))
     links = near_duplicates._links(iter(keys), tmp_path, 40 * near_duplicates._PARTITION)
     assert clusters(links)["row"].n_unique() == 2 * wanted["reason"].count() > 40
     assert list(tmp_path.iterdir()) == []

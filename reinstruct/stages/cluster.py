@@ -139,7 +139,7 @@ def k_means(points: Points, first: Sequence[int]) -> np.ndarray[Any, Any]:
 
 def k_center(points: Points, costs: Sequence[float], count: int | None = None) -> list[int]:
     """Places from the first worth keeping to the last, or `count` of them: each time the point that is farthest from
-    all before it, its distance weighted by 1 - cost. The first is the one of least cost; ties fall to the earlier place.
+    all before it, its distance weighted by 1 - cost. The first is the one of least cost; ties fall to the earlier.
     """
     import numpy as np
 

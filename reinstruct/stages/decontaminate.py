@@ -13,8 +13,8 @@ import polars as pl
 from reinstruct.errors import expect
 from reinstruct.records import R
 from reinstruct.stage import Filter
+from reinstruct.stages.leak_sets import TestSets
 from reinstruct.stages.shingles import shingles, words
-from reinstruct.stages.test_items import TestItems
 
 _SLOTS = 16  # of the first look, per run of words in the test sets: one in 16 that is in none passes it
 _VERDICT = pl.Struct({"reason": pl.String, "detail": pl.String})
@@ -30,7 +30,7 @@ class DropLeaks(Filter[R]):
     Source: the 13 words are GPT-3's (Brown et al. 2020, appendix C, https://arxiv.org/abs/2005.14165).
     """
 
-    items: TestItems
+    items: TestSets
     fields: tuple[str, ...] = ("text",)
     run: int = 13
     least: int = 6
@@ -58,7 +58,7 @@ class DropLeaks(Filter[R]):
 class _Leaks:
     """The runs of words of test items, to look others up in."""
 
-    def __init__(self, items: TestItems, run: int, least: int) -> None:
+    def __init__(self, items: TestSets, run: int, least: int) -> None:
         self._run = run
         texts, self._places = zip(*items.texts(), strict=True) if items.uris else ((), ())
         column = pl.Series(texts, dtype=pl.String)
@@ -71,7 +71,7 @@ class _Leaks:
 
     @staticmethod
     @cache
-    def of(items: TestItems, run: int, least: int) -> _Leaks:
+    def of(items: TestSets, run: int, least: int) -> _Leaks:
         return _Leaks(items, run, least)
 
     def _hits(self, keys: pl.DataFrame) -> pl.DataFrame:

@@ -143,7 +143,7 @@ def _partitions(keys: Iterator[pl.DataFrame], scratch: Path, count: int) -> Iter
                 writers[at].write_table(table)
     for file in files:
         if file.exists():
-            with pa.ipc.open_stream(pa.OSFile(str(file))) as stream:
+            with pa.ipc.open_stream(pa.OSFile(str(file), "r")) as stream:
                 frame = pl.from_arrow(stream.read_all())
             file.unlink()
             assert isinstance(frame, pl.DataFrame)

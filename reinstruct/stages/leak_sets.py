@@ -23,10 +23,10 @@ _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
-class TestItems:
+class TestSets:
     """Files of test items: JSON lines (also gzipped) or Parquet, of any columns. None by default.
 
-    Make one with `TestItems.read("gsm8k.jsonl,hf/mmlu.parquet")`; `sha256` has the hash of each file, in order.
+    Make one with `TestSets.read("gsm8k.jsonl,hf/mmlu.parquet")`; `sha256` has the hash of each file, in order.
     """
 
     uris: tuple[str, ...] = field(default=(), metadata={"where": True})
@@ -34,10 +34,10 @@ class TestItems:
 
     def __post_init__(self) -> None:
         if len(self.uris) != len(self.sha256):
-            raise RecipeError("test items: every file needs its sha256; make the value with TestItems.read(uris)")
+            raise RecipeError("test items: every file needs its sha256; make the value with TestSets.read(uris)")
 
     @classmethod
-    def read(cls, uris: str) -> TestItems:
+    def read(cls, uris: str) -> TestSets:
         """The files at paths or URIs, with commas between them. RecipeError for one without a text."""
         names = tuple(name.strip() for name in uris.split(",") if name.strip())
         contents = [_bytes(name) for name in names]
