@@ -95,7 +95,7 @@ def test_no_test_sets_reject_nothing():
 def test_real_test_sets_are_found_in_themselves(shared_data):
     questions = [json.loads(line)["question"] for line in (shared_data / "evaluate/benchmarks/gsm8k_test.jsonl").open()]
     stage = DropLeaks(Sets.read(str(shared_data / "evaluate/benchmarks/gsm8k_test.jsonl")))
-    found = verdicts(stage, text=[f"Homework: {question} Show your work." for question in questions[:300]])
-    assert sum(reason == "contaminated" for reason, _ in found) >= 297  # a few are shorter than a run
+    found = verdicts(stage, text=[f"Homework: {question} Show your work." for question in questions[:60]])
+    assert sum(reason == "contaminated" for reason, _ in found) >= 59  # one or another is shorter than a run
     other = [json.loads(line)["prompt"] for line in (shared_data / "evaluate/ifeval_541.jsonl").open()]
     assert sum(reason is not None for reason, _ in verdicts(stage, text=other)) <= 2

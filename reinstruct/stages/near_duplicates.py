@@ -36,7 +36,7 @@ class DropNearDuplicates(Gather[R]):
 
     Two texts are candidates if, in one of `bands` bands, all `rows` slots of their MinHash signatures agree: with a
     share s of shingles in common that happens with probability 1 - (1 - s^rows)^bands. The defaults, 14 bands of 8
-    rows, find 98 % of the pairs at s = 0.85, 56 % at 0.7 and 5 % at 0.5. Candidates are joined to clusters.
+    rows, find 99 % of the pairs at s = 0.85, 56 % at 0.7 and 5 % at 0.5. Candidates are joined to clusters.
 
     Of a cluster `keep` stays: its "first" row, the "longest" text, or the row with the highest score of that name (a
     row without it comes last); ties fall to the first. Source: Broder 1997 (shingles, MinHash), Leskovec et al.,
