@@ -40,7 +40,9 @@ class Filter(Stage[R, R]):
     """Keep or reject each row by its columns."""
 
     def reason(self) -> pl.Expr:
-        """A string column: null keeps the row, anything else is the name of the reason."""
+        """A string column: null keeps the row, anything else is the name of the reason. Where there is more to say, a
+        struct of two string columns, `reason` and `detail`.
+        """
         raise NotImplementedError
 
 

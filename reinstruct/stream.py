@@ -94,7 +94,9 @@ def split_by_reason(frame: pl.DataFrame, stage: str) -> tuple[pl.DataFrame, list
 def _filtered(stage: Filter[Any], chunks: Iterator[Chunk], count: Count, tally: Tally) -> Iterator[Chunk]:
     reason = stage.reason().alias("reason")
     for chunk in chunks:
-        yield judge_chunk(chunk.frame.with_columns(reason), chunk.record_type, count, tally)
+        judged = chunk.frame.with_columns(reason)
+        judged = judged.unnest("reason") if judged.schema["reason"].is_nested() else judged
+        yield judge_chunk(judged, chunk.record_type, count, tally)
 
 
 def judge_chunk(judged: pl.DataFrame, record_type: type[Any], count: Count, tally: Tally) -> Chunk:

@@ -123,7 +123,7 @@ class PartWriter:
 
 def _opened(store: Store, name: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(store.path(name), memory_map=True)
+        return pq.ParquetFile(store.path(name))
     except FileNotFoundError as error:
         raise StoreError(f"{store.root} has lost {name}, which a done record names") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -19,6 +19,7 @@ EDGES = {
         "reinstruct/train/",
         "reinstruct/engine.py",
         "reinstruct/decoding.py",
+        "reinstruct/embedding.py",
     ),
 }
 

@@ -16,6 +16,7 @@ from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Pair
 from reinstruct.stage import Filter
+from reinstruct.stages.decontaminate import DropLeaks
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import (
     LoseLines,
@@ -27,6 +28,7 @@ from reinstruct.stages.instruct import (
     Template,
     WriteInstruction,
 )
+from reinstruct.stages.leak_sets import TestSets
 from reinstruct.stages.quality import preset
 from reinstruct.stages.select import first_reason
 from reinstruct.stages.text import SelectAdvice
@@ -47,6 +49,7 @@ def reinstruct(
     rewrite_size: int = 2000,
     upsample: int = 2,
     remove_refusals: bool = False,
+    decontaminate: TestSets = TestSets(),
     compat: bool = False,
     writing: Sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=256),
     rewriting: Sampling = Sampling(max_tokens=1024),
@@ -59,7 +62,8 @@ def reinstruct(
     `rewrite_size` guessed instructions, and without one the seed's own responses lose lines and are to be restored.
     `quality` names rules of `reinstruct.stages.quality.PRESETS` asked before the method's own, such as gopher or web.
     `candidates` samples that many selected texts before any model sees them (the release's data_size), `size` that
-    many synthetic pairs (the paper: 8000, 16000, 32000); 0 takes all. `compat` judges texts and pairs as the released
+    many synthetic pairs (the paper: 8000, 16000, 32000); 0 takes all. `decontaminate` names files of test items:
+    texts and pairs that share 13 words with one are rejected. `compat` judges texts and pairs as the released
     code does.
     """
     if upsample < 1:
@@ -70,6 +74,8 @@ def reinstruct(
 
     passed = corpus.map(preset(quality), rules, name="select") if quality else corpus.map(rules, name="select")
     selected = passed.gather(DropDuplicates(), name="deduplicate")
+    if decontaminate.uris:
+        selected = selected.map(DropLeaks(decontaminate), name="decontaminate")
     texts = selected.gather(Sample(candidates, random_seed), name="candidates")
     backward = base.train(seed.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
     guesses = texts.map(WriteInstruction(backward, BACKWARD, sampling=writing), instruction_rules, name="guess")
@@ -83,6 +89,9 @@ def reinstruct(
     rewriter = base.train(rewrites.map(TeachRewriting(REWRITE), name="rewrite-data"), "rewriter", sft)
 
     rewritten = guesses.map(Rewrite(rewriter, REWRITE, sampling=rewriting), response_rules, name="rewrite")
+    if decontaminate.uris:
+        leaks = DropLeaks[Pair](decontaminate, ("instruction", "input", "output"))
+        rewritten = rewritten.map(leaks, name="decontaminate-pairs")
     synthetic = rewritten.gather(Sample(size, random_seed), name="sample")
 
     human = seed.map(Repeat(upsample), PutToModel(CHAT, (SEED,)), name="tag-seed")

@@ -137,9 +137,9 @@ def k_means(points: Points, first: Sequence[int]) -> np.ndarray[Any, Any]:
     return labels
 
 
-def k_center(points: Points, costs: Sequence[float]) -> list[int]:
-    """Places from the first worth keeping to the last: each time the point that is farthest from all before it, its
-    distance weighted by 1 - cost. The first is the one of least cost; ties fall to the earlier place.
+def k_center(points: Points, costs: Sequence[float], count: int | None = None) -> list[int]:
+    """Places from the first worth keeping to the last, or `count` of them: each time the point that is farthest from
+    all before it, its distance weighted by 1 - cost. The first is the one of least cost; ties fall to the earlier.
     """
     import numpy as np
 
@@ -148,7 +148,7 @@ def k_center(points: Points, costs: Sequence[float]) -> list[int]:
     squares = (points**2).sum(axis=1)
     gap = np.full(len(worth), np.inf)
     taken = np.zeros(len(worth), dtype=bool)
-    while len(ranked) < len(worth):
+    while len(ranked) < min(len(worth), len(worth) if count is None else count):
         taken[ranked[-1]] = True
         squared = squares + squares[ranked[-1]] - 2 * (points @ points[ranked[-1]])
         gap = np.minimum(gap, np.sqrt(np.maximum(squared, 0)))

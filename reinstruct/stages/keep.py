@@ -1,0 +1,47 @@
+"""Which of several rows to prefer: the first, the longest, or the one with the best score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from reinstruct.rows import Rows
+
+
+def worth_of(rows: Rows, keep: str, field: str, wanted: pl.Series) -> pl.DataFrame:
+    """`row` and `worth` (the larger, the rather kept) of the rows at the places in `wanted`, in order.
+
+    `keep` is "first" (all are worth the same: ties fall to the first), "longest" (characters of `field`) or the name
+    of a score, of which the last counts; a row without it, or with one that is not a number, is worth the least.
+    """
+    match keep:
+        case "first":
+            return pl.DataFrame({"row": wanted.sort()}).with_columns(worth=pl.lit(0.0))
+        case "longest":
+            fields, worth = [field], pl.col(field).str.len_chars().cast(pl.Float64)
+        case name:
+            named = pl.element().filter(pl.element().struct.field("name") == name).struct.field("value")
+            fields, worth = ["scores"], pl.col("scores").list.eval(named).list.last()
+    least = pl.lit(-float("inf"))
+    return pick(rows, fields, wanted, [worth.fill_nan(None).fill_null(least).alias("worth")])
+
+
+def pick(rows: Rows, fields: Sequence[str], wanted: pl.Series, values: Sequence[pl.Expr] = ()) -> pl.DataFrame:
+    """Those fields, or expressions of them, of the rows in `wanted`, in order, each with its place as `row`."""
+    found: list[pl.DataFrame] = []
+    start = 0
+    places = wanted.sort()
+    for frame in rows.read(*fields):
+        first, last = places.search_sorted(start), places.search_sorted(start + frame.height)
+        here = places.slice(first, last - first)
+        taken = frame.select(values or fields).select(pl.all().gather(here - start))
+        found.append(taken.insert_column(0, here.alias("row")))
+        start += frame.height
+    return pl.concat(found) if found else pl.DataFrame(schema={"row": pl.UInt32, **dict.fromkeys(fields, pl.String)})
+
+
+def spread(rows: Rows, found: pl.DataFrame) -> pl.DataFrame:
+    """The verdicts in `found`, with their `row`, put among as many rows without any as there are."""
+    every = pl.int_range(rows.height, dtype=pl.UInt32, eager=True).alias("row").to_frame()
+    return every.join(found, on="row", how="left", maintain_order="left").drop("row")

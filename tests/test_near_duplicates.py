@@ -1,0 +1,131 @@
+"""Words, shingles and near-duplicates: what is found follows from the share of shingles in common."""
+
+import random
+import re
+
+import polars as pl
+import pytest
+
+from reinstruct.errors import RecipeError
+from reinstruct.stages import near_duplicates, shingles
+from reinstruct.stages.near_duplicates import DropNearDuplicates, clusters
+from reinstruct.stages.shingles import words
+from tests.conftest import FrameRows
+
+VOCABULARY = [f"word{n}" for n in range(4000)]
+
+
+def texts(count: int, length: int = 200, seed: int = 1) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(VOCABULARY, k=length)) for _ in range(count)]
+
+
+def edited(text: str, edits: int, seed: int = 0) -> str:
+    draw, pieces = random.Random(seed), text.split()
+    for at in draw.sample(range(len(pieces)), edits):
+        pieces[at] = "changed"
+    return " ".join(pieces)
+
+
+def judged(stage, frame: pl.DataFrame, folder) -> pl.DataFrame:
+    return pl.concat(list(stage.verdicts(FrameRows(frame, folder))))
+
+
+def numbered(rows: list[str]) -> pl.DataFrame:
+    return pl.DataFrame({"id": [f"d{n}" for n in range(len(rows))], "text": rows})
+
+
+def split(text: str) -> list[str]:
+    return words(pl.Series([text]))["word"].to_list()
+
+
+def test_words_are_runs_of_letters_marks_and_digits_in_lower_case():
+    assert split("Don't STOP-it, ok…\n“Foo”\u00a0bar_1") == ["don", "t", "stop", "it", "ok", "foo", "bar_1"]
+    assert split("Éa ⟨naïve⟩ हिन्दी") == ["éa", "naïve", "हिन्दी"]
+    assert split("我们 use ラーメン") == ["我", "们", "use", "ラ", "ー", "メ", "ン"]
+    assert split(" \t.") == []
+
+
+def test_the_short_ways_to_words_are_those_of_the_general_rule():
+    for char in [*map(chr, range(1, 128)), *shingles._MARKS]:
+        assert split(f"a{char}b") == re.sub(r"[^\w]", " ", f"a{char}b".lower()).split(), repr(char)
+
+
+def test_a_text_has_the_same_shingles_wherever_it_stands():
+    rows = ["a b c d e f", "", "too short", "我们喜欢学习中文", "x", "A b, c d e — f"]
+    found = shingles.shingles(pl.Series(rows), 5)
+    by_row = {row: found.filter(pl.col("row") == row)["key"].to_list() for row in range(len(rows))}
+    assert [len(by_row[row]) for row in range(len(rows))] == [2, 0, 1, 4, 1, 2]
+    assert by_row[0] == by_row[5]
+    assert by_row[2] == shingles.shingles(pl.Series(["Too short!"]), 5)["key"].to_list()
+    assert by_row[2] != shingles.shingles(pl.Series(["short too"]), 5)["key"].to_list()
+
+
+def test_the_first_of_near_duplicates_stays_and_is_named(tmp_path):
+    base = texts(20)
+    rows = [*base, edited(base[3], 2), base[3].upper(), *texts(20, seed=2)]
+    verdicts = judged(DropNearDuplicates(), numbered(rows), tmp_path)
+    assert {at: detail for at, detail in enumerate(verdicts["detail"]) if detail} == {20: "of d3", 21: "of d3"}
+    assert verdicts["reason"].drop_nulls().to_list() == ["near_duplicate"] * 2
+
+
+def test_what_is_kept_is_the_longest_or_the_best(tmp_path):
+    base = texts(1)[0]
+    frame = numbered([base, base + " and a little more", edited(base, 1)])
+    assert judged(DropNearDuplicates(keep="longest"), frame, tmp_path)["detail"].to_list() == ["of d1", None, "of d1"]
+    scores = [[], [{"name": "quality", "value": 1.0}], [{"name": "quality", "value": 3.0}]]
+    scored = frame.with_columns(scores=pl.Series(scores))
+    best = judged(DropNearDuplicates(keep="quality"), scored, tmp_path)
+    assert best["detail"].to_list() == ["of d2", "of d2", None]
+    with pytest.raises(RecipeError, match="no field 'scores'"):
+        judged(DropNearDuplicates(keep="quality"), frame, tmp_path)
+
+
+def test_pairs_are_found_as_often_as_banding_says(tmp_path):
+    pairs, edits = 200, 7
+    base = texts(pairs)
+    rows = [*base, *(edited(text, edits, n) for n, text in enumerate(base))]
+
+    def shared(one: str, other: str) -> float:
+        sets = [{tuple(p.split()[i : i + 5]) for i in range(196)} for p in (one, other)]
+        return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+    found = judged(DropNearDuplicates(), numbered(rows), tmp_path)["reason"].count() / pairs
+    alike = [shared(base[n], rows[pairs + n]) for n in range(pairs)]
+    expected = sum(1 - (1 - share**8) ** 14 for share in alike) / pairs
+    assert 0.4 < expected < 0.9
+    assert abs(found - expected) < 0.13  # four standard errors
+
+
+def test_chinese_needs_no_spaces(tmp_path):
+    draw = random.Random(3)
+    base = "".join(chr(draw.randrange(0x4E00, 0x9000)) for _ in range(300))
+    other = "".join(chr(draw.randrange(0x4E00, 0x9000)) for _ in range(300))
+    rows = [base, other, base[:150] + "改" + base[151:]]
+    assert judged(DropNearDuplicates(), numbered(rows), tmp_path)["detail"].to_list() == [None, None, "of d0"]
+
+
+def test_texts_without_words_are_not_alike_and_short_ones_are_if_equal(tmp_path):
+    frame = numbered(["", "...", "Hello there", "hello, there!", "hello you"])
+    assert judged(DropNearDuplicates(), frame, tmp_path)["detail"].to_list() == [None, None, None, "of d2", None]
+    assert judged(DropNearDuplicates(), frame.clear(), tmp_path).height == 0
+
+
+def test_partitions_change_nothing_and_leave_nothing(tmp_path):
+    base = texts(60)
+    frame = numbered([*base, *(edited(text, 2, n) for n, text in enumerate(base[:30]))])
+    wanted = judged(DropNearDuplicates(), frame, tmp_path)
+    keys = list(DropNearDuplicates()._keys(FrameRows(frame, tmp_path)))
+    links = near_duplicates._links(iter(keys), tmp_path, 40 * near_duplicates._PARTITION)
+    assert clusters(links)["row"].n_unique() == 2 * wanted["reason"].count() > 40
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_of_links_are_one_cluster():
+    links = pl.DataFrame({"row": [5, 7, 9, 3], "first": [3, 5, 8, 2]}, schema={"row": pl.UInt32, "first": pl.UInt32})
+    assert clusters(links).rows() == [(2, 2), (3, 2), (5, 2), (7, 2), (8, 8), (9, 8)]
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(RecipeError, match="bands is 0; accepted: 1 or more"):
+        DropNearDuplicates(bands=0)

@@ -1,0 +1,57 @@
+"""What is masked, and above all what is not."""
+
+import pytest
+
+from reinstruct.errors import RecipeError
+from reinstruct.records import Document, Pair
+from reinstruct.stages.scrub import Scrub
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Write to ann.lee+x@mail.example.org.", "Write to [email]."),
+        ("resolver 8.8.8.8, or 2001:4860:4860::8888", "resolver [ip], or [ip]"),
+        ("call +44 20 7946 0958 or +1 (212) 555-0123.", "call [phone] or [phone]."),
+        ("(212) 555-0123 and 212-555-0123", "[phone] and [phone]"),
+        ("to DE89 3704 0044 0532 0130 00 or GB82WEST12345698765432", "to [iban] or [iban]"),
+        ("4111 1111 1111 1111, 5555-5555-5555-4444, 378282246310005", "[card], [card], [card]"),
+        ("AKIAIOSFODNN7EXAMPLE ghp_" + "a1" * 18, "[secret] [secret]"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[secret]"),
+    ],
+)
+def test_personal_data_is_masked(text, masked):
+    assert Scrub().masked(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "192.168.1.1, 127.0.0.1 and 10.0.0.7 are private",
+        "version 1.2.3.4, v8.8.8.8, section 4.4.4.4, 1.2.3.4.5 and 999.1.1.1",
+        "std::vector, a::b, 12:30:45 and fe80::1",
+        "2024-01-15, 19.11.2026, 15/01/2024 and 2024 2025 2026 2027",
+        "ISBN 978-3-16-148410-0, ISBN 0-306-40615-2 and doi:10.1000/182",
+        "4111 1111 1111 1112 and 1234 5678 9012 3456 fail the sum",
+        "DE00 3704 0044 0532 0130 00 and GB00 1234 are no accounts",
+        "@name, a@b, x @ y and pi is 3.14159265358979",
+        "sk-learn-something-quite-long-words and eyJust-a-word",
+        "order 212-555-01234 of 1,234,567,890 grains",
+    ],
+)
+def test_what_only_looks_alike_stays(text):
+    assert Scrub().masked(text) == text
+
+
+def test_only_the_named_fields_and_kinds_change():
+    text = "8.8.8.8 a@b.org"
+    record = Pair(id="p", instruction=text, output=text, document=text)
+    scrubbed = Scrub[Pair](("instruction", "output"), ("email",)).apply(record)
+    assert isinstance(scrubbed, Pair)
+    assert (scrubbed.instruction, scrubbed.output, scrubbed.document) == ("8.8.8.8 [email]", "8.8.8.8 [email]", text)
+    assert Scrub().apply(Document(id="d", text="nothing")) == Document(id="d", text="nothing")
+
+
+def test_unknown_kinds_are_named():
+    with pytest.raises(RecipeError, match=r"kinds is \('mail',\); accepted: some of secret, email"):
+        Scrub(kinds=("mail",))
