@@ -13,9 +13,8 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -26,7 +25,7 @@ from reinstruct.llm import Reply, Request, Sampling
 from reinstruct.reply_frames import Kept, frames_in, lines_of, packed, replies_in
 from reinstruct.reply_index import ReplyIndex, contents_of, read_contents
 from reinstruct.reply_sinks import FILE_BYTES, Sink, blob_name, open_sink
-from reinstruct.store import Store
+from reinstruct.store import Grows, Store
 
 REFRESH_S = 30.0  # how often another attempt at the same shard is looked for
 OTHERS_KEPT = 500_000  # replies of other shards that are looked at, the newest first: 50 MB of memory
@@ -58,14 +57,18 @@ def log_place(model_id: str, asking: Sequence[Any], slices: Sequence[Slice]) -> 
 
 
 def request_key(model_id: str, sampling: Sampling) -> Callable[[Request], str]:
-    """Hashes everything that decides a reply. A greedy reply does not depend on the seed."""
-    base = hashlib.sha256(msgspec.json.encode([model_id, replace(sampling, seed=0)]))
-    told = attrgetter(*(f.name for f in fields(Request) if f.name not in ("position", "seed")))
+    """Hashes everything that decides a reply. A greedy reply does not depend on the seed.
+
+    Settings that have their defaults are left out, so that one more setting leaves the keys as they are.
+    """
+    told = {f.name: value for f in fields(sampling) if (value := getattr(sampling, f.name)) != f.default}
+    told.pop("seed", None)  # the request has its own, made from it
+    base = hashlib.sha256(msgspec.json.encode([model_id, told], order="deterministic"))
     drawn = sampling.temperature > 0
 
     def key(request: Request) -> str:
         content = base.copy()
-        content.update(msgspec.json.encode([told(request), request.seed if drawn else 0]))
+        content.update(msgspec.json.encode([request.prompt, request.key, request.seed if drawn else 0]))
         return content.hexdigest()[:32]
 
     return key
@@ -110,31 +113,26 @@ class ReplyLog:
         self._sink.close()
 
     def pack(self) -> None:
-        """Put what attempts at this shard have kept into few blobs, well compressed and each reply once.
+        """Put what attempts at this shard have kept into few blobs, well compressed.
 
         For after the commit, when nobody is at work on the shard any more, or only in vain.
         """
         names = [name for name in self._store.names(self._place.live) if name.endswith(".zst")]
-        names.sort(key=lambda name: not name.startswith(f"{self._place.live}/{self._attempt}-"))
+        names.sort(key=lambda name: name.startswith(f"{self._place.live}/{self._attempt}-"))  # what was used last wins
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         prefix = f"{self._place.kept}/{now}-{self._place.shard}-{self._attempt}"
-        for number, blob in enumerate(_joined(packed(self._once_each(names)), FILE_BYTES)):
+        for number, blob in enumerate(_joined(packed(self._kept_in(names)), FILE_BYTES)):
             name = blob_name(prefix, number)
             self._store.put(name, blob)
             self._store.put(name + CONTENTS, contents_of(frames_in(blob)))
         for name in names:
             self._store.delete(name)
 
-    def _once_each(self, names: Iterable[str]) -> Iterator[list[Kept]]:
-        seen: set[str] = set()
+    def _kept_in(self, names: Iterable[str]) -> Iterator[list[Kept]]:
         for name in names:
             blob = self._store.get(name) or b""
             for frame in frames_in(blob):
-                if seen.issuperset(frame.keys):
-                    continue
-                replies = replies_in(blob[frame.start : frame.start + frame.size])
-                yield [kept for kept in replies if kept.key not in seen]
-                seen.update(frame.keys)
+                yield replies_in(blob[frame.start : frame.start + frame.size])
 
     def _read_all(self) -> None:
         """Of other shards only what was packed, and no more than fits; this shard's replies are wanted for certain."""
@@ -158,9 +156,13 @@ class ReplyLog:
     def _read_live(self) -> None:
         own = f"{self._place.live}/{self._attempt}-"
         names = [name for name in self._store.names(self._place.live) if not name.startswith(own)]
+        if not isinstance(self._store, Grows):
+            names = [name for name in names if name not in self._known]
         with ThreadPoolExecutor(READERS) as pool:  # a bucket answers slowly, but many at a time
-            for name, data in zip(names, pool.map(self._store.get, names), strict=True):
-                self._known.add(name, data or b"")
+            for start in range(0, len(names), READERS):
+                some = names[start : start + READERS]
+                for name, data in zip(some, pool.map(self._store.get, some), strict=True):
+                    self._known.add(name, data or b"")
         self._read_at = self._clock()
 
 

@@ -77,8 +77,11 @@ def frames_in(blob: bytes, start: int = 0) -> Iterator[Frame]:
 
 
 def replies_in(frame: bytes | memoryview) -> list[Kept]:
-    """The replies of one whole frame."""
-    return _REPLIES.decode_lines(zstd.decompress(frame))
+    """The replies of one whole frame; none where they are of a form that this version does not know."""
+    try:
+        return _REPLIES.decode_lines(zstd.decompress(frame))
+    except (zstd.ZstdError, msgspec.DecodeError):
+        return []
 
 
 def _frame_at(view: memoryview, start: int) -> Frame | None:

@@ -1,4 +1,4 @@
-"""Where each kept reply lies: blobs of frames are read once for their keys, and a reply's text only when it is asked for.
+"""Where each kept reply lies: blobs of frames are read once for their keys, and a reply's text when it is asked for.
 
 The one rule: memory does not grow with the replies' texts. A known reply costs about a hundred bytes; of blobs and
 frames a fixed amount is held, which is enough because replies are looked up in about the order they were kept in.

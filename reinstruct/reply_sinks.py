@@ -7,12 +7,13 @@ In a folder they are kept when `append` returns; in a bucket after at most `DELA
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from threading import Condition
+from threading import Condition, Thread
 from typing import Protocol
 
-from reinstruct.reply_frames import frame_of
+from reinstruct.errors import StoreError
+from reinstruct.reply_frames import FRAME_BYTES, frame_of
 from reinstruct.store import Grows, Store
 
 DELAY_S = 1.0
@@ -35,17 +36,17 @@ def open_sink(store: Store, prefix: str) -> Sink:
 
 
 class Growing:
-    """Frames at the end of a file."""
+    """Frames at the end of a file, which is followed by another when it is large."""
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    def __init__(self, store: Store, prefix: str, file_bytes: int = FILE_BYTES) -> None:
         assert isinstance(store, Grows)
-        self._store, self._prefix = store, prefix
+        self._store, self._prefix, self._file_bytes = store, prefix, file_bytes
         self._append = store.append
         self._number = self._size = 0
 
     def append(self, lines: bytes) -> None:
         frame = frame_of(lines)
-        if self._size and self._size + len(frame) > FILE_BYTES:
+        if self._size and self._size + len(frame) > self._file_bytes:
             self.close()
             self._number, self._size = self._number + 1, 0
         self._append(blob_name(self._prefix, self._number), frame)
@@ -69,12 +70,14 @@ class Segments:
         self._closing = False
         self._number = 0
         self._written: list[tuple[str, bytes]] = []  # since segments were last joined
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="replies")
-        self._work = self._thread.submit(self._write_all)
+        self._failure: StoreError | None = None
+        self._ended = False
+        self._thread = Thread(target=self._write_all, name="replies", daemon=True)
+        self._thread.start()
 
     def append(self, lines: bytes) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._size < WAITING_BYTES or self._work.done())
+            self._changed.wait_for(lambda: self._size < WAITING_BYTES or self._ended)
             self._raise_failure()
             self._waiting.append(lines)
             self._size += len(lines)
@@ -85,25 +88,29 @@ class Segments:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.shutdown()
+        self._thread.join()
         self._raise_failure()
 
     def _raise_failure(self) -> None:
-        if self._work.done():
-            self._work.result()
+        if self._failure is not None:
+            raise self._failure
+        if self._waiting and self._ended:
+            raise StoreError(f"replies are no longer written to {self._prefix}")
 
     def _write_all(self) -> None:
         try:
-            while lines := self._next():
-                self._write(frame_of(lines))
+            while waited := self._next():
+                self._write(b"".join(frame_of(lines) for lines in _cut(waited)))
                 if len(self._written) == JOINED:
                     self._join()
+        except StoreError as error:
+            self._failure = error
         finally:
             with self._changed:
-                self._size = 0  # nobody waits for a thread that has ended
+                self._ended = True
                 self._changed.notify_all()
 
-    def _next(self) -> bytes:
+    def _next(self) -> list[bytes]:
         """What has come, once it is old or large enough; nothing when there is no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -111,9 +118,9 @@ class Segments:
             self._changed.wait_for(
                 lambda: self._closing or self._size >= SEGMENT_BYTES, timeout=until - time.monotonic()
             )
-            lines, self._waiting, self._size = b"".join(self._waiting), [], 0
+            waited, self._waiting, self._size = self._waiting, [], 0
             self._changed.notify_all()
-            return lines
+            return waited
 
     def _write(self, frames: bytes) -> str:
         name = blob_name(self._prefix, self._number)
@@ -130,6 +137,18 @@ class Segments:
         for name, _ in small:
             self._store.delete(name)
         self._written = []
+
+
+def _cut(waited: Sequence[bytes]) -> Iterator[bytes]:
+    """Lines of about FRAME_BYTES, so that finding one reply does not mean to decode a megabyte."""
+    piece: list[bytes] = []
+    for lines in waited:
+        piece.append(lines)
+        if sum(map(len, piece)) >= FRAME_BYTES:
+            yield b"".join(piece)
+            piece = []
+    if piece:
+        yield b"".join(piece)
 
 
 def blob_name(prefix: str, number: int) -> str:
