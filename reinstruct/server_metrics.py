@@ -61,26 +61,28 @@ class ServerUse(Struct, omit_defaults=True):
 class ServerWatch:
     """Looks at servers from time to time."""
 
-    def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = self._ended = 0.0
-        self._urls = [url.rstrip("/").removesuffix("/v1") + "/metrics" for url in urls[:MOST_SERVERS]]
+        self._silent: set[str] = set()
         self._looks: list[Mapping[str, float]] = []
         self._first: dict[str, dict[str, float]] = {}
         self._growth: dict[str, dict[str, float]] = {}
 
-    def look(self) -> None:
-        """Read every server's metrics once. One that has none is not asked again."""
+    def look(self, servers: Sequence[str]) -> None:
+        """Read the metrics of servers, given as addresses with or without /v1. One that has none is not asked again."""
         found: dict[str, dict[str, float]] = {}
-        for url in list(self._urls):
-            values = read_metrics(fetched(url))
+        for server in servers[:MOST_SERVERS]:
+            if server in self._silent:
+                continue
+            values = read_metrics(fetched(server.rstrip("/").removesuffix("/v1") + "/metrics"))
             if values:
-                found[url] = values
-            elif url not in self._first:
-                self._urls.remove(url)
-        for url, values in found.items():
-            first = self._first.setdefault(url, values)
-            self._growth[url] = {name: max(0.0, values.get(name, 0) - first.get(name, 0)) for name in COUNTERS}
+                found[server] = values
+            elif server not in self._first:
+                self._silent.add(server)
+        for server, values in found.items():
+            first = self._first.setdefault(server, values)
+            self._growth[server] = {name: max(0.0, values.get(name, 0) - first.get(name, 0)) for name in COUNTERS}
         if found:
             self._ended = self._clock()
             self._began = self._began or self._ended

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from msgspec import Struct, field
 
 from reinstruct.llm import Reply
-from reinstruct.server_metrics import ServerUse, ServerWatch, together
+from reinstruct.server_metrics import TIMEOUT_S, ServerUse, ServerWatch, together
 
 POINTS = 120  # at most; when they are full, every second one goes
 FIRST_INTERVAL_S = 0.5
@@ -62,27 +62,36 @@ class Usage(Struct, kw_only=True, omit_defaults=True):
         return self.completion_tokens / self.seconds if self.seconds and self.completion_tokens else None
 
 
+class Replica(Protocol):
+    """One server of a client; `name` is its address up to and with /v1."""
+
+    @property
+    def name(self) -> str: ...
+
+
 class Counts(Protocol):
-    """What a client that counts its calls tells."""
+    """What a client has counted since it was made."""
 
     @property
     def calls(self) -> int: ...
     @property
-    def at_work(self) -> bool:
-        """Whether there is a model to be asked."""
-        return bool(self._usage.model)
-
-    @property
     def in_flight(self) -> int: ...
     @property
     def retries(self) -> Mapping[str, int]: ...
+    @property
+    def replicas(self) -> Sequence[Replica]: ...
+
+
+class Counter(Protocol):
+    def snapshot(self) -> Counts: ...
 
 
 @runtime_checkable
 class Counting(Protocol):
-    """A model client that counts its calls."""
+    """A model client that counts its calls, as `Served` does."""
 
-    def stats(self) -> Counts: ...
+    @property
+    def stats(self) -> Counter: ...
 
 
 class Meter:
@@ -90,7 +99,8 @@ class Meter:
 
     def __init__(self, model: str = "", llm: object = None, clock: Callable[[], float] = time.time) -> None:
         self._usage = Usage(model=model)
-        self._llm = llm if isinstance(llm, Counting) else None
+        self._client = llm.stats if isinstance(llm, Counting) else None
+        self._before = self._client.snapshot() if self._client else None
         self._clock = clock
         self._handed = 0
         self._last = 0.0
@@ -134,16 +144,22 @@ class Meter:
     @property
     def in_flight(self) -> int:
         """Calls that wait for their reply; of a model that does not count, questions it was handed."""
-        return self._llm.stats().in_flight if self._llm else self._handed - self._usage.asked
+        return self._client.snapshot().in_flight if self._client else self._handed - self._usage.asked
+
+    def servers(self) -> list[str]:
+        """Addresses of the servers that are asked."""
+        return [replica.name for replica in self._client.snapshot().replicas] if self._client else []
 
     def usage(self, server: ServerUse | None = None) -> Usage:
         """The counts up to now."""
         usage, usage.server = self._usage, server
         usage.seconds = round(max(0.0, self._last - usage.began), 3) if self._handed else 0.0
         usage.calls = usage.asked
-        if self._llm:
-            counts = self._llm.stats()
-            usage.calls, usage.retries = counts.calls, dict(counts.retries)
+        if self._client and self._before:
+            counts, before = self._client.snapshot(), self._before
+            usage.calls = counts.calls - before.calls
+            retries = {cause: n - before.retries.get(cause, 0) for cause, n in counts.retries.items()}
+            usage.retries = {cause: n for cause, n in retries.items() if n}
         return usage
 
     def _finished(self, reply: Reply) -> None:
@@ -153,9 +169,9 @@ class Meter:
 class Recorder:
     """While it is open, a thread notes points and now and then reads the servers' own metrics."""
 
-    def __init__(self, meter: Meter, urls: Sequence[str]) -> None:
+    def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        self._watch = ServerWatch(urls)
+        self._watch = ServerWatch()
         self._over = Event()
         self._thread = Thread(target=self._run, name="usage", daemon=True)
 
@@ -165,7 +181,7 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self._over.set()
-        self._thread.join()
+        self._thread.join(TIMEOUT_S)  # it may be waiting for a server that says nothing
         self._meter.sample(last=True)
 
     def usage(self) -> Usage:
@@ -177,7 +193,7 @@ class Recorder:
         while not self._over.wait(FIRST_INTERVAL_S):
             self._meter.sample()
             if time.monotonic() >= scrape_at:
-                self._watch.look()
+                self._watch.look(self._meter.servers())
                 scrape_at = time.monotonic() + SCRAPE_S
 
 

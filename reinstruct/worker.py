@@ -157,7 +157,7 @@ def _opened(
     attempt.log = ReplyLog(attempt.store, log_place(model.id, asking, slices), attempt.id)
     open_files.callback(attempt.log.close)
     tally.meter = attempt.progress.meter = Meter(model.id, llm)
-    attempt.recorder = open_files.enter_context(Recorder(tally.meter, tuple(getattr(llm, "urls", ()))))
+    attempt.recorder = open_files.enter_context(Recorder(tally.meter))
     return llm
 
 
