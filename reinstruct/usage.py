@@ -169,8 +169,8 @@ class Meter:
 class Recorder:
     """While it is open, a thread notes points and now and then reads the servers' own metrics."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self, meter: Meter, interval_s: float = FIRST_INTERVAL_S) -> None:
+        self._meter, self._interval_s = meter, interval_s
         self._watch = ServerWatch()
         self._over = Event()
         self._thread = Thread(target=self._run, name="usage", daemon=True)
@@ -190,7 +190,7 @@ class Recorder:
 
     def _run(self) -> None:
         scrape_at = time.monotonic()
-        while not self._over.wait(FIRST_INTERVAL_S):
+        while not self._over.wait(self._interval_s):
             self._meter.sample()
             if time.monotonic() >= scrape_at:
                 self._watch.look(self._meter.servers())
