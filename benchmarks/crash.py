@@ -160,7 +160,7 @@ def rows_of_peer(folder: Path) -> list[tuple[str, str]]:
 def peer_python() -> Path:
     """The peer's own environment, made once."""
     folder = ROOT / ".bench" / "datatrove"
-    if not (folder / "bin/datatrove").exists():
+    if not list(folder.glob("lib/python*/site-packages/datatrove")):
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *PEER], check=True)
     return folder / "bin/python"

@@ -45,21 +45,26 @@ class Frame(NamedTuple):
 _ENCODER = msgspec.json.Encoder()
 _REPLIES = msgspec.json.Decoder(Kept)
 _KEYS = msgspec.json.Decoder(_Key)
-_WHILE_ASKING: dict[int, int] = {
-    zstd.CompressionParameter.compression_level: 1,
-    zstd.CompressionParameter.checksum_flag: 1,
-}
-_FOR_GOOD = {**_WHILE_ASKING, zstd.CompressionParameter.compression_level: 6}
+WHILE_ASKING, FOR_GOOD = 1, 6  # levels of compression
+
+
+class Framer:
+    """Makes frames, one after the other: not for two threads at once."""
+
+    def __init__(self, level: int = WHILE_ASKING) -> None:
+        settings = zstd.CompressionParameter
+        options: dict[int, int] = {settings.compression_level: level, settings.checksum_flag: 1}
+        self._compressor = zstd.ZstdCompressor(options=options)
+
+    def frame(self, lines: bytes) -> bytes:
+        """One frame of JSON lines."""
+        self._compressor.set_pledged_input_size(len(lines))  # tables as small as the lines are
+        return self._compressor.compress(lines, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def lines_of(kept: Iterable[tuple[str, Reply]]) -> bytes:
     """(key, reply) pairs as JSON lines."""
     return _ENCODER.encode_lines(Kept(key, reply) for key, reply in kept)
-
-
-def frame_of(lines: bytes, *, for_good: bool = False) -> bytes:
-    """A frame of JSON lines; `for_good` spends more time to make it smaller."""
-    return zstd.compress(lines, options=_FOR_GOOD if for_good else _WHILE_ASKING)
 
 
 def frames_in(blob: bytes, start: int = 0) -> Iterator[Frame]:
@@ -95,6 +100,7 @@ def _frame_at(view: memoryview, start: int) -> Frame | None:
 
 def packed(frames: Iterable[Sequence[Kept]]) -> Iterator[bytes]:
     """The same replies in frames of about FRAME_BYTES, well compressed."""
+    framer = Framer(FOR_GOOD)
     lines: list[bytes] = []
     size = 0
     for replies in frames:
@@ -103,7 +109,7 @@ def packed(frames: Iterable[Sequence[Kept]]) -> Iterator[bytes]:
             lines.append(line)
             size += len(line)
             if size >= FRAME_BYTES:
-                yield frame_of(b"".join(lines), for_good=True)
+                yield framer.frame(b"".join(lines))
                 lines, size = [], 0
     if lines:
-        yield frame_of(b"".join(lines), for_good=True)
+        yield framer.frame(b"".join(lines))

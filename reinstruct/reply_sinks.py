@@ -13,7 +13,7 @@ from threading import Condition, Thread
 from typing import Protocol
 
 from reinstruct.errors import StoreError
-from reinstruct.reply_frames import FRAME_BYTES, frame_of
+from reinstruct.reply_frames import FRAME_BYTES, Framer
 from reinstruct.store import Grows, Store
 
 DELAY_S = 1.0
@@ -42,10 +42,11 @@ class Growing:
         assert isinstance(store, Grows)
         self._store, self._prefix, self._file_bytes = store, prefix, file_bytes
         self._append = store.append
+        self._framer = Framer()
         self._number = self._size = 0
 
     def append(self, lines: bytes) -> None:
-        frame = frame_of(lines)
+        frame = self._framer.frame(lines)
         if self._size and self._size + len(frame) > self._file_bytes:
             self.close()
             self._number, self._size = self._number + 1, 0
@@ -98,9 +99,10 @@ class Segments:
             raise StoreError(f"replies are no longer written to {self._prefix}")
 
     def _write_all(self) -> None:
+        framer = Framer()
         try:
             while waited := self._next():
-                self._write(b"".join(frame_of(lines) for lines in _cut(waited)))
+                self._write(b"".join(framer.frame(lines) for lines in _cut(waited)))
                 if len(self._written) == JOINED:
                     self._join()
         except StoreError as error:

@@ -21,7 +21,7 @@ from reinstruct.llm import Reply, Request, Sampling, Scripted
 from reinstruct.plan import Model, read
 from reinstruct.records import Document, Drop, Message
 from reinstruct.replies import CONTENTS, LogPlace, ReplyLog, log_place, request_key
-from reinstruct.reply_frames import frame_of, frames_in, lines_of, packed, replies_in
+from reinstruct.reply_frames import Framer, frames_in, lines_of, packed, replies_in
 from reinstruct.reply_sinks import JOINED, Growing, Segments
 from reinstruct.stages.instruct import Template, WriteInstruction
 from reinstruct.stages.text import KeepLengths
@@ -29,6 +29,7 @@ from reinstruct.store import LocalStore
 from tests.memory_store import MemoryStore
 from tests.test_worker import Fragile, rows, run
 
+frame_of = Framer().frame
 PLACE = LogPlace("Ask-1", "shard")
 ASK = WriteInstruction(Model(uri="model"), Template("Request for: {response}"))
 RATED = Reply("4", "length", 10, 2)
