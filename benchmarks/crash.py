@@ -38,7 +38,7 @@ class Server:
         self.url = ""
         ready = threading.Event()
         threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True).start()
-        ready.wait(10)
+        assert ready.wait(120), "the server did not start"
 
     def reset(self) -> None:
         self.asked.clear()
