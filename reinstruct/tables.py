@@ -138,7 +138,9 @@ def _rows_between(
         size = parquet.metadata.row_group(group).num_rows
         first, last = max(piece.start, position), min(end, position + size)
         if first < last:
-            table = parquet.read_row_group(group, columns and list(columns)).slice(first - position, last - first)
+            table = parquet.read_row_group(group, list(columns) if columns else None).slice(
+                first - position, last - first
+            )
             for start in range(0, table.num_rows, ROWS):
                 yield Chunk(record_type, table=table.slice(start, ROWS))
         position += size
