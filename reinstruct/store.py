@@ -80,15 +80,16 @@ class LocalStore:
 
     def append(self, name: str, data: bytes) -> None:
         """A full disk may leave the beginning of `data`: readers must tell what is whole."""
+        target = f"{self.root}/{name}"  # not a Path: this is done for every reply
         try:
-            blob = _opened_to_append(self.path(name))
+            blob = _opened_to_append(target)
             try:
                 while data:
                     data = data[os.write(blob, data) :]
             finally:
                 os.close(blob)
         except OSError as error:
-            raise StoreError(f"cannot write {self.path(name)}: {error.strerror}") from error
+            raise StoreError(f"cannot write {target}: {error.strerror}") from error
 
     def get(self, name: str) -> bytes | None:
         try:
@@ -146,12 +147,12 @@ def open_store(uri: str) -> Store:
     raise StoreError(f"no store for {uri!r}: this version takes a plain path or a file:// URI")
 
 
-def _opened_to_append(path: Path) -> int:
+def _opened_to_append(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
         return os.open(path, flags, 0o644)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         return os.open(path, flags, 0o644)
 
 

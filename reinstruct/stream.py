@@ -128,7 +128,7 @@ def _asked(
     for record, answer in _in_order(stage, count.stage, chunks, tally, llm, log):
         result = answer if isinstance(answer, Drop) else _parsed(stage, record, answer)
         count.unreadable += isinstance(result, Drop) and result.unreadable
-        record_type = _type_after(stage, type(record))
+        record_type = record_type or _type_after(stage, type(record))
         out.extend(_stamped(item, made) for item in _taken(result, record, count, tally))
         if len(out) >= ROWS:
             yield Chunk(record_type, rows=out)
