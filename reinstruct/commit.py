@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from reinstruct.errors import ShardError, StoreError
 from reinstruct.store import Store
+from reinstruct.usage import Usage, summed
 
 T = TypeVar("T")
 
@@ -34,13 +35,17 @@ class Slice(Struct, frozen=True):
 
 
 class Count(Struct):
-    """What one stage did with the rows of a shard: read = kept + rejected. `written` differs where a stage expands."""
+    """What one stage did with the rows of a shard: read = kept + rejected. `written` differs where a stage expands.
+
+    `unreadable` of the rejected are replies of a model that could not be parsed at all.
+    """
 
     stage: str
     read: int = 0
     kept: int = 0
     written: int = 0
     rejected: dict[str, int] = field(default_factory=dict[str, int])
+    unreadable: int = 0
 
     def check(self, *, expands: bool) -> None:
         """ShardError if a row is unaccounted for."""
@@ -69,6 +74,7 @@ class Done(Struct, kw_only=True):
     counts: list[Count] = field(default_factory=list[Count])
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    usage: Usage | None = None  # of the model it asked
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -100,6 +106,11 @@ class Result(Struct):
         """One count per stage, over all shards, in the stages' order."""
         return merged([count for done in self.shards for count in done.counts])
 
+    @property
+    def usage(self) -> Usage | None:
+        """What it took to ask the step's model; None where none was asked."""
+        return summed([done.usage for done in self.shards if done.usage])
+
 
 def merged(counts: list[Count]) -> list[Count]:
     """Counts of the same stage added up."""
@@ -109,6 +120,7 @@ def merged(counts: list[Count]) -> list[Count]:
         into.read += count.read
         into.kept += count.kept
         into.written += count.written
+        into.unreadable += count.unreadable
         for reason, n in count.rejected.items():
             into.rejected[reason] = into.rejected.get(reason, 0) + n
     return list(total.values())

@@ -28,6 +28,7 @@ from reinstruct.plan import Concat, Read, Step, models_in, walk
 from reinstruct.planfile import Plan, steps_of
 from reinstruct.settings import presets_of
 from reinstruct.store import Store
+from reinstruct.usage import Usage
 
 out = Console(highlight=False)
 
@@ -123,7 +124,17 @@ def _made(result: Result) -> str:
         return f"nll {metrics['nll']:.3f}"
     if "loss" in metrics:
         return f"loss {metrics['loss']:.3f}"
-    return f"{result.rows:,} rows" + (f", {rejected:,} rejected" if rejected else "")
+    return f"{result.rows:,} rows" + (f", {rejected:,} rejected" if rejected else "") + _asked(result.usage)
+
+
+def _asked(usage: Usage | None) -> str:
+    """Replies found in the log, failed calls and speed, each only where there is something to tell."""
+    if usage is None:
+        return ""
+    failed = sum(usage.retries.values())
+    found = f", {usage.found:,} of {usage.replies:,} replies found" if usage.found else ""
+    speed = f", {usage.tokens_per_s:,.0f} tokens/s" if usage.tokens_per_s else ""
+    return found + (f", {failed:,} failed calls" if failed else "") + speed
 
 
 @dataclass

@@ -158,6 +158,11 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--step", default="", help="id of the step")
     parser.add_argument("--shard", type=int, default=-1, help="one shard only")
     parser.add_argument("--servers", default="{}", help="JSON: model name -> URLs that serve it")
+    parser.add_argument(
+        "--metrics-port",
+        default=os.environ.get("REINSTRUCT_METRICS_PORT", ""),
+        help="PORT or HOST:PORT to answer Prometheus at; REINSTRUCT_METRICS_PORT says the same",
+    )
     parser.add_argument("--die-with-parent", action="store_true", help="end when standard input closes")
     return parser.parse_args(argv)
 
@@ -169,6 +174,10 @@ def main(argv: list[str] | None = None) -> None:
     last = [0.0]
     progress = Progress(tell=lambda progress: print_progress(progress, last))
     try:
+        if args.metrics_port:
+            from reinstruct.metrics import serve_metrics
+
+            serve_metrics(args.metrics_port, progress)
         if args.executor_input:
             made = run_task(args.verb, task_from_executor_input(args.executor_input), progress)
             write_executor_output(args.executor_input, made)

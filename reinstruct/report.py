@@ -25,6 +25,7 @@ from reinstruct.errors import StoreError
 from reinstruct.planfile import Plan, StepSpec
 from reinstruct.records import Made, Pair
 from reinstruct.report_funnel import Funnel, funnel_of, main_path
+from reinstruct.report_models import AskedStep, asked_steps
 from reinstruct.report_rows import LOOKED_AT, Run, kind_of, model_ids, open_run
 from reinstruct.report_text import Clip
 from reinstruct.store import Store
@@ -108,6 +109,7 @@ class Report:
     samples: tuple[SampleView, ...]
     lengths: tuple[tuple[str, Markup], ...]
     looked_at: int
+    asked: tuple[AskedStep, ...]
     trainings: tuple[TrainingView, ...]
     losses: tuple[LossView, ...]
     verdict: str
@@ -172,6 +174,7 @@ def report_of(store: Store, plan: Plan, now: datetime | None = None) -> Report:
         samples=tuple(_sample(pair) for pair in run.sample(SAMPLES)),
         lengths=_histograms(run),
         looked_at=LOOKED_AT,
+        asked=asked_steps(run),
         trainings=_trainings(run),
         losses=losses,
         verdict=text.loss_sentence(known, {loss.label: loss.tokens for loss in losses}, len(losses) - len(known)),

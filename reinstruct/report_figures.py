@@ -46,10 +46,10 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(step * index, 10) for index in range(first, last + 1)]
 
 
-def line_chart(title: str, points: Points, x_label: str, y_label: str) -> Markup:
+def line_chart(title: str, points: Points, x_label: str, y_label: str, *, from_zero: bool = False) -> Markup:
     """One line through (x, y) points, at least one, with both axes."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    across, up = ticks(0, max(xs)), ticks(min(ys), max(ys))
+    across, up = ticks(0, max(xs)), ticks(0 if from_zero else min(ys), max(ys))
     axes = Axes(0, max(xs) or 1, up[0], up[-1])
     path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
     marks = Markup('<polyline class="line" points="{}"/>').format(path)

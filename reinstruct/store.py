@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reinstruct.errors import AlreadyCommitted, StoreError
 
@@ -50,6 +50,15 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class Grows(Protocol):
+    """What a folder can do and a bucket cannot: add to a blob."""
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add to the end of a blob, which need not exist yet, and return once a killed process cannot lose it."""
+        ...
+
+
 class LocalStore:
     """A folder. Create-only by hard link, which the file system makes atomic."""
 
@@ -68,6 +77,19 @@ class LocalStore:
 
     def put(self, name: str, data: bytes) -> None:
         os.replace(self._written(name, data), self.path(name))
+
+    def append(self, name: str, data: bytes) -> None:
+        """A full disk may leave the beginning of `data`: readers must tell what is whole."""
+        target = f"{self.root}/{name}"  # not a Path: this is done for every reply
+        try:
+            blob = _opened_to_append(target)
+            try:
+                while data:
+                    data = data[os.write(blob, data) :]
+            finally:
+                os.close(blob)
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error.strerror}") from error
 
     def get(self, name: str) -> bytes | None:
         try:
@@ -123,6 +145,15 @@ def open_store(uri: str) -> Store:
     if scheme == "file":
         return LocalStore(rest)
     raise StoreError(f"no store for {uri!r}: this version takes a plain path or a file:// URI")
+
+
+def _opened_to_append(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, 0o644)
 
 
 def _files(base: Path) -> Iterator[Path]:

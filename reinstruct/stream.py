@@ -22,6 +22,7 @@ from reinstruct.records import Drop, Made, Rejected
 from reinstruct.replies import ReplyLog, request_key
 from reinstruct.stage import Ask, Filter, Transform, record_types
 from reinstruct.tables import ROWS, Chunk, of_frame
+from reinstruct.usage import Meter
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +36,7 @@ class Tally:
     reject: Callable[[list[Rejected]], None]
     asked: Callable[[Reply], None] = lambda reply: None
     counts: list[Count] = field(default_factory=list[Count])
+    meter: Meter = field(default_factory=Meter)
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -123,20 +125,19 @@ def _asked(
     stage: Ask[Any, Any], chunks: Iterator[Chunk], count: Count, tally: Tally, llm: LLM, log: ReplyLog
 ) -> Iterator[Chunk]:
     made = Made(step=tally.step_id, stage=count.stage, model=stage.model.id, prompt=_prompt_version(stage))
-    unreadable = 0
     record_type: Any = None
     out: list[Any] = []
     for record, answer in _in_order(stage, count.stage, chunks, tally, llm, log):
         result = answer if isinstance(answer, Drop) else _parsed(stage, record, answer)
-        unreadable += isinstance(result, Drop) and result.unreadable
-        record_type = _type_after(stage, type(record))
+        count.unreadable += isinstance(result, Drop) and result.unreadable
+        record_type = record_type or _type_after(stage, type(record))
         out.extend(_stamped(item, made) for item in _taken(result, record, count, tally))
         if len(out) >= ROWS:
             yield Chunk(record_type, rows=out)
             out = []
-    if count.read and unreadable > stage.max_unreadable * count.read:
+    if count.read and count.unreadable > stage.max_unreadable * count.read:
         raise ShardError(
-            f"{count.stage}: {unreadable} of {count.read} replies were unreadable, more than the allowed share "
+            f"{count.stage}: {count.unreadable} of {count.read} replies were unreadable, more than the allowed share "
             f"of {stage.max_unreadable:g}: {_commonest(count.rejected)}"
         )
     if out:
@@ -156,18 +157,21 @@ def _in_order(
     waiting: dict[int, Any] = {}
     ready: dict[int, Reply] = {}
     keys: dict[int, str] = {}
+    key_of = request_key(stage.model.id, stage.sampling)
 
     def missing() -> Iterator[Request]:
         for position, record in enumerate(record for chunk in chunks for record in chunk.records):
             seed = record_seed(stage.sampling.seed, name, record.id)
             request = Request(record.id, stage.prompt(record), seed, position)
-            key = request_key(stage.model.id, request, stage.sampling)
+            key = key_of(request)
             waiting[position] = record
             kept = log.find(key)
             if kept is not None:
                 ready[position] = kept
+                tally.meter.found(kept)
                 continue
             keys[position] = key
+            tally.meter.handed()
             yield request
 
     next_out = 0
@@ -175,6 +179,7 @@ def _in_order(
         log.append([(keys.pop(request.position), reply) for request, reply in batch])
         for request, reply in batch:
             ready[request.position] = reply
+            tally.meter.answered(reply)
             tally.asked(reply)
         while next_out in ready:
             yield waiting.pop(next_out), _counted(ready.pop(next_out), tally)

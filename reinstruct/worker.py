@@ -20,24 +20,30 @@ from typing import Any
 from reinstruct.commit import Count, Done, Slice, commit, layout_of
 from reinstruct.errors import AlreadyCommitted, ShardError, StoreError
 from reinstruct.llm import LLM, Reply
-from reinstruct.plan import GatherAll, Map, Model, Read, Step, models_in
+from reinstruct.plan import GatherAll, Map, Model, Read, Step
 from reinstruct.records import Rejected
-from reinstruct.replies import ReplyLog
+from reinstruct.replies import ReplyLog, log_place
 from reinstruct.rows import Pieces, StoredRows
+from reinstruct.stage import Ask
 from reinstruct.store import Store
 from reinstruct.stream import Tally, judge_chunk, label, run_stages
 from reinstruct.tables import Chunk, PartWriter, read_slices
+from reinstruct.usage import Meter, Recorder
 
 OpenLLM = Callable[[Model], LLM]
 
 
 @dataclass
 class Progress:
-    """How far a shard is. `total` is 0 while unknown."""
+    """How far a shard is. `total` is 0 while unknown; `meter` and `counts` grow while it is at work."""
 
     done: int = 0
     total: int = 0
     tokens: int = 0
+    step: str = ""
+    shard: int = 0
+    meter: Meter = field(default_factory=Meter)
+    counts: list[Count] = field(default_factory=list[Count])
     tell: Callable[[Progress], None] = lambda progress: None
 
     def update(self, *, done: int | None = None, total: int | None = None, tokens: int = 0) -> None:
@@ -58,6 +64,8 @@ class Attempt:
     progress: Progress = field(default_factory=Progress)
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     started: float = field(default_factory=time.monotonic)
+    log: ReplyLog | None = None
+    recorder: Recorder | None = None
 
     def name(self, kind: str, ending: str = ".parquet") -> str:
         return f"steps/{self.step.id}/{kind}/{self.shard:05d}-{self.id}{ending}"
@@ -90,6 +98,9 @@ def run_shard(store: Store, step: Step, shard: int, open_llm: OpenLLM, progress:
         for part in (*done.parts, *done.rejected, *done.files):
             store.delete(part.name)
         return None
+    finally:
+        if attempt.log is not None:
+            attempt.log.pack()
     return done
 
 
@@ -98,6 +109,7 @@ def _run_rows(attempt: Attempt, slices: list[Slice]) -> Done:
     kept = PartWriter(attempt.store, attempt.name("parts"), step.record_type)
     rejected = PartWriter(attempt.store, attempt.name("rejected"), Rejected)
     tally = Tally(step.id, rejected.write_records, lambda reply: _count_tokens(attempt.progress, reply))
+    attempt.progress.step, attempt.progress.shard, attempt.progress.counts = step.id, attempt.shard, tally.counts
     with ExitStack() as open_files:
         open_files.enter_context(kept)
         open_files.enter_context(rejected)
@@ -111,6 +123,7 @@ def _run_rows(attempt: Attempt, slices: list[Slice]) -> Done:
         counts=tally.counts,
         prompt_tokens=tally.prompt_tokens,
         completion_tokens=tally.completion_tokens,
+        usage=attempt.recorder.usage() if attempt.recorder else None,
     )
 
 
@@ -128,15 +141,24 @@ def _chunks(attempt: Attempt, slices: list[Slice], tally: Tally, open_files: Exi
         case Map(stages=stages):
             attempt.progress.update(total=sum(piece.rows for piece in slices))
             rows = read_slices(attempt.store, slices, step.inputs[0].record_type)
-            llm, log = None, None
-            for model in models_in(stages):
-                llm = attempt.open_llm(model)
-                log = ReplyLog(attempt.store, step.id, attempt.shard, attempt.id)
-                open_files.callback(log.close)
-                break
-            return run_stages(stages, rows, tally, llm, log)
+            asking = [stage for stage in stages if isinstance(stage, Ask)]
+            llm = _opened(attempt, asking, slices, tally, open_files) if asking else None
+            return run_stages(stages, rows, tally, llm, attempt.log)
         case _:
             raise TypeError(f"no rows come from {step.action!r}")
+
+
+def _opened(
+    attempt: Attempt, asking: list[Ask[Any, Any]], slices: list[Slice], tally: Tally, open_files: ExitStack
+) -> LLM:
+    """The model of a map, with the log of its replies and what counts them; both are closed before the parts are."""
+    model = asking[0].model
+    llm = attempt.open_llm(model)
+    attempt.log = ReplyLog(attempt.store, log_place(model.id, asking, slices), attempt.id)
+    open_files.callback(attempt.log.close)
+    tally.meter = attempt.progress.meter = Meter(model.id, llm)
+    attempt.recorder = open_files.enter_context(Recorder(tally.meter))
+    return llm
 
 
 def _read_source(action: Read, slices: list[Slice], tally: Tally) -> Iterator[Chunk]:

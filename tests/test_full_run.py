@@ -9,10 +9,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import polars as pl
 import pytest
 
+from reinstruct.reply_frames import frames_in
 from tests.conftest import SEED
 
 pytestmark = pytest.mark.slow
@@ -101,11 +101,8 @@ def test_a_run_killed_again_and_again_makes_the_dataset_of_an_undisturbed_one(tm
     for name in ("base", "backward", "rewriter", "final"):
         weights = [tmp_path / run / "models" / name / "model.safetensors" for run in ("killed", "whole")]
         assert weights[0].read_bytes() == weights[1].read_bytes(), name
-    asked = Counter(
-        msgspec.json.decode(line)["key"]
-        for log in (tmp_path / "killed" / "steps").glob("*/replies/*/*.jsonl")
-        for line in log.read_bytes().splitlines()
-    )
+    logs = [log.read_bytes() for log in (tmp_path / "killed" / "replies").rglob("*.jsonl.zst")]
+    asked = Counter(key for log in logs for frame in frames_in(log) for key in frame.keys)
     assert asked
     assert max(asked.values()) == 1, "no reply was asked for twice"
     summary = json.loads((tmp_path / "killed" / "run.json").read_text())

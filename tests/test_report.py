@@ -22,9 +22,11 @@ from reinstruct.report_figures import histogram, ticks
 from reinstruct.report_funnel import main_path
 from reinstruct.report_rows import open_run, rejected_examples
 from reinstruct.report_text import clip, duration, loss_sentence, number, safe_link, share
+from reinstruct.server_metrics import ServerUse
 from reinstruct.stage import Ask, Filter, Transform
 from reinstruct.store import LocalStore
 from reinstruct.tables import PartWriter
+from reinstruct.usage import Point, Usage
 
 NASTY = (
     """</summary></div><script>alert("x")</script><img src=x onerror='alert(1)'> "quotes" & 'more' """
@@ -89,6 +91,15 @@ def finish(store, step, *shards):
     for number_, made in enumerate(shards):
         commit(store, Done(step=step.id, shard=number_, attempt="a", owner="host:1", **made))
     close(store, step.id)
+
+
+def usage_of(model, began):
+    """Of a shard that took five seconds and found 8 of its 21 replies."""
+    points = [Point(float(second), 4, 2 * second, 20 * second) for second in range(6)]
+    server = ServerUse(3, 20.0, 5.5, 1.5, 4, 0.31, 0.62, prefix_hits=600, prefix_queries=1000, tokens=100)
+    told = {"retries": {"http_429": 2}, "finish": {"stop": 18, "length": 3}, "server": server}
+    counts = {"asked": 13, "found": 8, "calls": 15, "prompt_tokens": 650, "completion_tokens": 100}
+    return Usage(model=model, **counts, **told, began=began, seconds=5.0, points=points)
 
 
 def source(name, record_type):
@@ -193,10 +204,11 @@ def fill(store, graph, pairs=None):
         *(
             {
                 "parts": rows_part(store, graph.written, "parts", shard, rows, Pair),
-                "counts": [Count("WriteInstruction", read=21, kept=len(rows), written=len(rows))],
+                "counts": [Count("WriteInstruction", read=21, kept=len(rows), written=len(rows), unreadable=1)],
                 "seconds": 5.0,
                 "prompt_tokens": 700,
                 "completion_tokens": 100,
+                "usage": usage_of(graph.backward.id, began=1000.0 + 5 * shard),
             }
             for shard, rows in enumerate((pairs[:half], pairs[half:]))
         ),
@@ -323,7 +335,7 @@ def test_lengths_count_characters_not_bytes(store, graph):
 def test_figures_say_in_words_what_they_show(finished, graph, tmp_path):
     page = page_of(finished, graph.plan(), tmp_path)
     figures = page.all("svg")
-    assert len(figures) == 3 + 2
+    assert len(figures) == 3 + 2 + 2
     assert all(attrs["role"] == "img" for attrs in figures)
     assert len(page.all("title")) == 1 + len(figures)
     assert len(page.all("desc")) == len(figures)
@@ -352,12 +364,27 @@ def test_costs_add_up(finished, graph):
     assert report.base_models == ["tiny/base"]
 
 
+def test_what_asking_took_is_summed_over_shards(finished, graph, tmp_path):
+    (row,) = report_of(finished, graph.plan()).asked
+    assert (row.step, row.model) == (graph.written.id, graph.backward.id)
+    assert (row.replies, row.found, row.calls, row.failed) == (42, 16, 30, "http_429 4")
+    assert (row.prompt_tokens, row.completion_tokens, row.tokens_per_s) == (1300, 200, 20.0)
+    assert (row.finishes, row.unreadable) == (f"length 14.3{THIN}%", f"4.8{THIN}%")
+    assert f"31{THIN}% full on average and 62{THIN}% at most" in row.server
+    assert f"60{THIN}% of prompt tokens" in row.server
+    assert [title for title, _ in row.figures] == ["write: calls in flight", "write: new tokens a second"]
+    page = page_of(finished, graph.plan(), tmp_path)
+    assert "write: new tokens a second" in page.text
+    assert "5.5 requests running and 1.5 waiting" in page.text
+
+
 def test_nothing_run_yet_gives_a_page_that_says_so(store, graph, tmp_path):
     page = page_of(store, graph.plan(), tmp_path)
     assert page.text.count("not started") >= len(graph.plan().steps) - 1
     assert "steps are not finished" in page.text
     assert "The dataset has no pairs yet." in page.text
     assert "There are no synthetic pairs to show." in page.text
+    assert "No finished step has asked a model." in page.text
     assert page.text.count("not measured yet") == 2
 
 
