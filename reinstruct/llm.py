@@ -26,8 +26,8 @@ class Sampling:
     request draws with its own, made from this one, the stage and the record's id. `top_k` 0 is no limit; `min_p` cuts
     tokens less likely than that share of the likeliest one's probability. `repetition_penalty` divides the logits of
     tokens of prompt and reply, `presence_penalty` and `frequency_penalty` are subtracted from those of the reply's,
-    once and per occurrence. `n` replies are drawn at once: see `Reply.others`. `logprobs` is how many tokens to tell
-    per position, the one taken first: 0 none, 1 the one taken alone.
+    once and per occurrence. `n` replies are drawn at once: see `Reply.others`. With `logprobs`, each token of a reply
+    comes with its log probability and the so many likeliest in its place: see `Reply.tokens`.
 
     At most one of `json_schema` (its JSON text), `regex` and `choice` holds each reply to a form: form.py.
     """

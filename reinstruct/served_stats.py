@@ -26,7 +26,9 @@ class Span:
 
 @dataclass(frozen=True)
 class ReplicaStats:
-    """One server as its client sees it. `window` is how many calls it is thought to take at once."""
+    """One server as its client sees it. `window` is how many calls it is thought to take at once; `guided` is false
+    once it has refused to hold replies to a form (`Sampling.json_schema`, `regex`, `choice`).
+    """
 
     name: str
     calls: int
@@ -34,6 +36,7 @@ class ReplicaStats:
     in_flight: int
     window: float
     resting: bool
+    guided: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ class ClientCounters:
         self._pass_time()
         self._in_flight -= 1
 
-    def replied(self, began: float, prompt_tokens: int, completion_tokens: int) -> None:
+    def replied(self, began: float, prompt_tokens: int, completion_tokens: int) -> float:
+        """A call was answered; seconds it took."""
         took_s = self._clock() - began
         self._replies += 1
         self._latency_s += took_s
@@ -143,6 +147,7 @@ class ClientCounters:
         self._prompt_tokens += prompt_tokens
         self._completion_tokens += completion_tokens
         self._timeline.reply()
+        return took_s
 
     def failed(self, cause: str) -> None:
         self._retries[cause] += 1
