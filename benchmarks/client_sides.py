@@ -15,8 +15,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 MAX_TOKENS = 256
 
@@ -94,7 +95,7 @@ def peer(calls: int, in_flight: int, url: str, folder: Path, durable: bool = Fal
     from datatrove.pipeline.inference.run_inference import InferenceConfig, InferenceRunner
     from datatrove.pipeline.writers import JsonlWriter
 
-    async def roll(document, generate):
+    async def roll(document: Document, generate: Callable[[dict], Awaitable[Any]]) -> Any:
         return await generate({"messages": [{"role": "user", "content": document.text}], "max_tokens": MAX_TOKENS})
 
     config = InferenceConfig(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reinstruct.errors import RecipeError, expect
 
 if TYPE_CHECKING:
-    from reinstruct.llm import Sampling
+    from reinstruct.llm import Reply, Sampling
 
 FENCE = re.compile(r"```[\w-]*\s*\n(.*?)```", re.DOTALL)
 WORDS = 200  # characters of a fault that are told
@@ -36,18 +37,32 @@ def expect_form(json_schema: str, regex: str, choice: tuple[str, ...]) -> None:
     expect(all(choice), "choice", choice, "words that are not empty")
 
 
-def formed(text: str, sampling: Sampling) -> str:
-    """The reply's text in the form asked for, without what models put around it; WrongForm if it is not there.
+def formed(reply: Reply, sampling: Sampling) -> Reply:
+    """The reply in the form asked for, without what models put around it; WrongForm if neither it nor any of its
+    `others` has that form.
 
-    JSON may stand alone, in a fenced block or after some words; a choice may be in quotes.
+    JSON may stand alone, in a fenced block or after some words; a choice may be in quotes. Of several replies, those
+    of another form are left out.
     """
+    good: list[Reply] = []
+    faults: list[WrongForm] = []
+    for one in (reply, *reply.others):
+        try:
+            good.append(replace(one, text=_formed_text(one.text, sampling), others=()))
+        except WrongForm as error:
+            faults.append(error)
+    if not good:
+        raise faults[0]
+    usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+    return replace(good[0], others=tuple(good[1:]), **usage)
+
+
+def _formed_text(text: str, sampling: Sampling) -> str:
     if sampling.json_schema:
         return _formed_json(text, sampling.json_schema)
     if sampling.regex:
         return _formed_regex(text, _pattern(sampling.regex))
-    if sampling.choice:
-        return _formed_choice(text, sampling.choice)
-    return text
+    return _formed_choice(text, sampling.choice)
 
 
 def _formed_json(text: str, schema: str) -> str:

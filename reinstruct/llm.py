@@ -62,6 +62,11 @@ class Sampling:
         expect(0 <= self.logprobs <= MOST_LOGPROBS, "logprobs", self.logprobs, f"0 to {MOST_LOGPROBS}")
         expect_form(self.json_schema, self.regex, self.choice)
 
+    @property
+    def has_form(self) -> bool:
+        """Whether replies are held to a form."""
+        return bool(self.json_schema or self.regex or self.choice)
+
 
 @dataclass(frozen=True)
 class Request:

@@ -51,3 +51,101 @@ def test_when_every_server_fails_all_are_tried():
     assert fleet.pick(avoid=a) is a
 
 
+
+
+def test_a_server_that_says_when_to_come_back_is_left_alone_until_then():
+    now = [0.0]
+    fleet = fleet_of("a", 4, lambda: now[0])
+    (only,) = fleet.servers
+    rest_s = [fleet.failed(only, wait_s=7.0) for _ in range(FAILURES)][-1]
+    assert rest_s == 7.0
+    assert fleet.pick() is None
+    now[0] = 7.0
+    assert fleet.pick() is only
+
+
+def test_a_server_that_leaves_gets_no_more():
+    fleet = fleet_of("abc")
+    (left,) = fleet.leave({"b", "not there"})
+    assert (left.endpoint.name, left.leaving) == ("b", True)
+    assert [server.endpoint.name for server in fleet.servers] == ["a", "c"]
+
+
+def test_the_least_busy_is_asked_measured_by_what_it_can_take():
+    fleet = fleet_of("ab", 64)
+    small, large = fleet.servers
+    small.window.size, small.in_flight, large.in_flight = 4.0, 2, 10
+    assert fleet.pick() is large
+
+
+def play(windows: list[Window], limit: int, rounds: int) -> None:
+    """A server that takes `limit` at once and turns the rest away, evenly, asked by each window to its full width."""
+    for _ in range(rounds):
+        sizes = [int(window.size) for window in windows]
+        share = min(1.0, limit / sum(sizes))
+        sent_in = [window.round for window in windows]
+        for window, size, sent in zip(windows, sizes, sent_in, strict=True):
+            for number in range(size):
+                kept = int((number + 1) * share) > int(number * share)
+                window.replied(sent, 0.1) if kept else window.refused(sent)
+
+
+def test_a_window_closes_in_on_a_limit_and_stays_there():
+    window = Window(512, patient_s=10)
+    play([window], limit=20, rounds=8)
+    widths = []
+    for _ in range(50):
+        play([window], limit=20, rounds=1)
+        widths.append(window.size)
+    assert 18 <= min(widths) <= max(widths) <= 23
+
+
+def test_a_window_doubles_until_the_server_objects_and_never_passes_its_most():
+    window = Window(300, patient_s=10)
+    play([window], limit=10_000, rounds=1)
+    assert window.size == 2 * FIRST
+    play([window], limit=10_000, rounds=9)
+    assert window.size == 300
+
+
+def test_where_everything_is_refused_a_window_halves_to_one():
+    window = Window(64, patient_s=10)
+    sizes = []
+    for _ in range(12):
+        play([window], limit=0, rounds=1)
+        sizes.append(window.size)
+    assert sizes[0] <= FIRST / 2 + 1
+    assert 1 <= sizes[-1] < 3
+
+
+def test_one_refusal_in_twenty_by_chance_hardly_narrows_a_window():
+    window = Window(50, patient_s=10)
+    for number in range(5000):
+        window.refused(window.round) if number % 20 == 0 else window.replied(window.round, 0.1)
+    assert window.size > 30
+
+
+def test_refusals_of_one_burst_narrow_a_window_once():
+    window = Window(64, patient_s=10)
+    for _ in range(64):
+        window.refused(0)
+    after_a_round = window.size
+    for _ in range(64):
+        window.refused(0)  # sent before the window had heard of the first refusal
+    assert after_a_round == window.size == FIRST / 2 + 1
+
+
+def test_a_queue_that_grows_stops_the_widening():
+    window = Window(512, patient_s=1)
+    for _ in range(1000):
+        window.replied(window.round, took_s=2)
+    assert window.size == FIRST
+
+
+def test_a_newcomer_gets_its_share():
+    old, new = Window(512, patient_s=10), Window(512, patient_s=10)
+    play([old], limit=60, rounds=30)
+    assert old.size > 55
+    play([old, new], limit=60, rounds=400)
+    assert 0.75 < old.size / new.size < 1.34
+    assert 55 < old.size + new.size < 70
