@@ -168,6 +168,7 @@ class Talk:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(endpoint.close() for endpoint in self._open))
+        await asyncio.sleep(0)  # a transport closes its socket one round of the loop after it is told to
 
     def _out_of_time(self) -> LLMUnavailable:
         return LLMUnavailable(f"not all requests were answered within the deadline of {self._terms.deadline_s:g} s")

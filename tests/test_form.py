@@ -6,9 +6,19 @@ import json
 
 import pytest
 
+from reinstruct.commit import close
+from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
 from reinstruct.form import WrongForm, formed
-from reinstruct.llm import Reply, Sampling
+from reinstruct.layout import ensure_layout
+from reinstruct.llm import Reply, Sampling, Scripted
+from reinstruct.plan import Model, read
+from reinstruct.records import Document, Rejected
+from reinstruct.stages.instruct import Template, WriteInstruction
+from reinstruct.store import LocalStore
+from reinstruct.stream import _parsed
+from reinstruct.tables import read_parts
+from reinstruct.worker import run_shard
 
 SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
 JSON = Sampling(json_schema=json.dumps(SCHEMA))
@@ -74,3 +84,26 @@ WRONG = [
 def test_wrong_sampling_is_refused_before_anything_runs(settings, words):
     with pytest.raises(RecipeError, match=words):
         Sampling(**settings)
+
+
+def test_a_step_rejects_replies_of_another_form_and_parses_the_others(tmp_path, corpus_file):
+    def answer(prompt: str) -> str:
+        return "No idea." if "river 3." in prompt else f"I say: {prompt[14:16].strip()}."
+
+    documents = read(open_source(str(corpus_file), Document), limit=6, name="corpus")
+    sampling = Sampling(regex="I say: [0-9]+.", max_tokens=9)
+    asked = documents.map(WriteInstruction(Model(uri="m"), Template("{response}"), sampling=sampling))
+    store = LocalStore(tmp_path / "store")
+    for step in (documents.step, asked.step):
+        ensure_layout(store, step, shards=1, min_rows=1)
+        done = run_shard(store, step, 0, lambda model: Scripted(answer))
+        close(store, step.id)
+    assert (done.counts[0].kept, done.counts[0].rejected) == (5, {"wrong_form": 1})
+    ((row,),) = [chunk.records for chunk in read_parts(store, done.rejected, Rejected)]
+    assert (row.id, row.detail) == ("d3", "does not match 'I say: [0-9]+.'")
+
+
+def test_a_reply_that_was_cut_off_is_rejected_for_that():
+    stage = WriteInstruction(Model(uri="m"), Template("{response}"), sampling=JSON)
+    drop = _parsed(stage, Document(id="d", text="t"), Reply('{"score": 4', "length"))
+    assert (drop.reason, drop.unreadable) == ("cut_off", False)

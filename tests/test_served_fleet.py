@@ -51,8 +51,6 @@ def test_when_every_server_fails_all_are_tried():
     assert fleet.pick(avoid=a) is a
 
 
-
-
 def test_a_server_that_says_when_to_come_back_is_left_alone_until_then():
     now = [0.0]
     fleet = fleet_of("a", 4, lambda: now[0])
