@@ -43,9 +43,9 @@ class Served:
     model: str = ""
     max_in_flight: int = 256
     timeout_s: float = 600
-    retries: int = 6
+    retries: int = 8
     api_key_env: str = "OPENAI_API_KEY"
-    backoff_s: float = 0.5  # before the first retry; doubles with each
+    backoff_s: float = 0.2  # before the first retry; doubles with each
     patience_s: float = 300
     request_deadline_s: float = 3600
     deadline_s: float = 0

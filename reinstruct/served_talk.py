@@ -250,8 +250,7 @@ class Talk:
         if rest_s := self._fleet.failed(server, error.wait_s):
             self._loop.call_later(rest_s, self._start_jobs)
         self._ill_since = None if self._fleet.some_well() else self._ill_since or now
-        doublings = min(job.pauses, BUSY_DOUBLINGS) if error.blame is Blame.BUSY else job.pauses
-        pause_s = max(error.wait_s, backoff_s(terms.backoff_s, job.request.key, doublings))
+        pause_s = self._pause_s(job, error)
         job.pauses += 1
         job.tries += error.blame is Blame.REQUEST
         job.failed_at = server
@@ -263,6 +262,12 @@ class Talk:
         if self._ill_since is not None and now - self._ill_since > terms.patience_s:
             raise LLMUnavailable(f"no server has answered for {terms.patience_s:g} s; the last, {name}: {error}")
         self._loop.call_later(pause_s, self._rejoin, job)
+
+    def _pause_s(self, job: _Job, error: TryAgain) -> float:
+        doublings = min(job.pauses, BUSY_DOUBLINGS) if error.blame is Blame.BUSY else job.pauses
+        own_s = backoff_s(self._terms.backoff_s, job.request.key, doublings)
+        # What the server asks for is enough; a little more keeps those it turned away together from coming together.
+        return error.wait_s + min(own_s, error.wait_s) / 10 if error.wait_s else own_s
 
     def _rejoin(self, job: _Job) -> None:
         if not self._stopped:

@@ -131,7 +131,7 @@ def test_requests_are_read_as_slots_come_free():
 def test_a_slow_reply_holds_back_no_other():
     with FakeServer(lambda call: Slow(0.5) if call.prompt == "p0" else None) as server:
         order = [request.key for request, _ in flat(served(server, max_in_flight=2).complete(requests(50), GREEDY))]
-    assert order[-1] == "0"
+    assert order.index("0") > 5
 
 
 def test_closing_early_cancels_and_ends_the_thread():
