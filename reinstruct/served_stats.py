@@ -5,6 +5,7 @@ The one rule: counting costs a few additions per call and memory that does not g
 
 from __future__ import annotations
 
+import threading
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -116,6 +117,7 @@ class ClientCounters:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._lock = threading.Lock()  # several threads may use one client, and any thread may look
         self._changed_at = clock()
         self._calls = self._replies = self._in_flight = self._most = 0
         self._prompt_tokens = self._completion_tokens = 0
@@ -127,49 +129,55 @@ class ClientCounters:
 
     def began(self) -> float:
         """A call is sent; the time, to be given back when it has ended."""
-        now = self._pass_time()
-        self._calls += 1
-        self._in_flight += 1
-        self._most = max(self._most, self._in_flight)
-        return now
+        with self._lock:
+            now = self._pass_time()
+            self._calls += 1
+            self._in_flight += 1
+            self._most = max(self._most, self._in_flight)
+            return now
 
     def ended(self) -> None:
         """A call is no longer in flight, however it ended."""
-        self._pass_time()
-        self._in_flight -= 1
+        with self._lock:
+            self._pass_time()
+            self._in_flight -= 1
 
     def replied(self, began: float, prompt_tokens: int, completion_tokens: int) -> float:
         """A call was answered; seconds it took."""
         took_s = self._clock() - began
-        self._replies += 1
-        self._latency_s += took_s
-        self._latencies[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
-        self._prompt_tokens += prompt_tokens
-        self._completion_tokens += completion_tokens
-        self._timeline.reply()
+        with self._lock:
+            self._replies += 1
+            self._latency_s += took_s
+            self._latencies[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
+            self._prompt_tokens += prompt_tokens
+            self._completion_tokens += completion_tokens
+            self._timeline.reply()
         return took_s
 
     def failed(self, cause: str) -> None:
-        self._retries[cause] += 1
+        with self._lock:
+            self._retries[cause] += 1
 
     def snapshot(self) -> ClientStats:
         """What was counted up to now."""
-        return ClientStats(
-            calls=self._calls,
-            replies=self._replies,
-            retries=dict(self._retries),
-            in_flight=self._in_flight,
-            most_in_flight=self._most,
-            mean_in_flight=self._timeline.mean(),
-            busy_s=self._timeline.busy_s,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
-            latency_s=self._latency_s,
-            latencies=dict(zip((*LATENCY_BOUNDS_S, float("inf")), self._latencies, strict=True)),
-            span_s=self._timeline.span_s,
-            timeline=self._timeline.spans(),
-            replicas=self.replicas(),
-        )
+        replicas = self.replicas()
+        with self._lock:
+            return ClientStats(
+                calls=self._calls,
+                replies=self._replies,
+                retries=dict(self._retries),
+                in_flight=self._in_flight,
+                most_in_flight=self._most,
+                mean_in_flight=self._timeline.mean(),
+                busy_s=self._timeline.busy_s,
+                prompt_tokens=self._prompt_tokens,
+                completion_tokens=self._completion_tokens,
+                latency_s=self._latency_s,
+                latencies=dict(zip((*LATENCY_BOUNDS_S, float("inf")), self._latencies, strict=True)),
+                span_s=self._timeline.span_s,
+                timeline=self._timeline.spans(),
+                replicas=replicas,
+            )
 
     def _pass_time(self) -> float:
         now = self._clock()
