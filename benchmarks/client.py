@@ -23,7 +23,7 @@ from typing import Any
 
 from measures import measure, peer_python, serving
 
-SETTINGS = [(64, 0, 4000), (500, 0, 4000), (64, 200, 1280), (500, 200, 6000)]  # in flight, latency in ms, calls
+SETTINGS = [(64, 0, 3000), (500, 0, 3000), (64, 200, 960), (500, 200, 5000)]  # in flight, latency in ms, calls
 DURABLE = [(64, 0), (500, 200)]
 SIDES = ("bare", "ours", "peer")
 DURABLE_SIDES = ("durable", "peer-durable")
@@ -46,6 +46,10 @@ def rates(rounds: int) -> dict[tuple[int, int], dict[str, float]]:
                     if seen["replies"] != some:
                         raise SystemExit(f"{side} made {seen['replies']} of {some} rows: {seen.get('error', '')}")
                     here.setdefault(side, []).append(seen["calls_per_s"])
+                    rate = f"{seen['calls_per_s']:.0f} calls/s"
+                    print(
+                        f"round {number + 1}: {side}, {in_flight} in flight, {latency_ms} ms: {rate}", file=sys.stderr
+                    )
     return {setting: {side: median(rates) for side, rates in sides.items()} for setting, sides in found.items()}
 
 
