@@ -20,7 +20,8 @@ from reinstruct.served_addresses import Address, Place, Resolve, addresses, plac
 from reinstruct.served_http import Endpoint
 from reinstruct.served_protocol import TryAgain
 from reinstruct.served_stats import ClientCounters
-from reinstruct.served_talk import Talk, Terms
+from reinstruct.served_talk import Talk
+from reinstruct.served_terms import Terms
 from reinstruct.settings import settings_from
 
 

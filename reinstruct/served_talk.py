@@ -8,52 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
 from reinstruct.errors import LLMError, LLMUnavailable
 from reinstruct.llm import Batch, Reply, Request, Sampling
-from reinstruct.served_addresses import Address
 from reinstruct.served_fleet import Fleet, Server
 from reinstruct.served_http import Endpoint
 from reinstruct.served_protocol import Blame, TryAgain
 from reinstruct.served_stats import ClientCounters
-
-LONGEST_BACKOFF_S = 30.0
-BUSY_DOUBLINGS = 3  # a request that is turned away waits no longer than after so many: the window does the rest
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a talk is held on: the settings of `Served`, and how to find, open and question servers.
-
-    `resolve_s` 0: addresses are looked up once.
-    """
-
-    model: str
-    max_in_flight: int
-    servers: int
-    timeout_s: float
-    retries: int
-    backoff_s: float
-    patience_s: float
-    request_deadline_s: float
-    deadline_s: float
-    resolve_s: float
-    find: Callable[[], Awaitable[list[Address]]]
-    open: Callable[[Address], Endpoint]
-    settle: Callable[[Sequence[Endpoint], str], Awaitable[str]]
-
-
-def backoff_s(first_s: float, key: str, tries: int) -> float:
-    """Doubling pauses, each cut by up to a half, by chance but the same for the same request."""
-    pause_s = min(first_s * 2 ** min(tries, 20), LONGEST_BACKOFF_S)
-    return pause_s * random.Random(f"{key}/{tries}").uniform(0.5, 1.0)
+from reinstruct.served_terms import Terms, backoff_s, pause_before_retry_s
 
 
 @dataclass(eq=False)
@@ -250,7 +218,7 @@ class Talk:
         if rest_s := self._fleet.failed(server, error.wait_s):
             self._loop.call_later(rest_s, self._start_jobs)
         self._ill_since = None if self._fleet.some_well() else self._ill_since or now
-        pause_s = self._pause_s(job, error)
+        pause_s = pause_before_retry_s(terms.backoff_s, job.request.key, job.pauses, error)
         job.pauses += 1
         job.tries += error.blame is Blame.REQUEST
         job.failed_at = server
@@ -262,12 +230,6 @@ class Talk:
         if self._ill_since is not None and now - self._ill_since > terms.patience_s:
             raise LLMUnavailable(f"no server has answered for {terms.patience_s:g} s; the last, {name}: {error}")
         self._loop.call_later(pause_s, self._rejoin, job)
-
-    def _pause_s(self, job: _Job, error: TryAgain) -> float:
-        doublings = min(job.pauses, BUSY_DOUBLINGS) if error.blame is Blame.BUSY else job.pauses
-        own_s = backoff_s(self._terms.backoff_s, job.request.key, doublings)
-        # What the server asks for is enough; a little more keeps those it turned away together from coming together.
-        return error.wait_s + min(own_s, error.wait_s) / 10 if error.wait_s else own_s
 
     def _rejoin(self, job: _Job) -> None:
         if not self._stopped:

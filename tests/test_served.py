@@ -19,7 +19,7 @@ from reinstruct.records import Message
 from reinstruct.served import Served
 from reinstruct.served_addresses import base_url, is_loopback, without_secrets
 from reinstruct.served_protocol import retry_after_s, says_too_long
-from reinstruct.served_talk import backoff_s
+from reinstruct.served_terms import backoff_s
 from tests.conftest import flat
 from tests.fake_server import FakeServer, Half, HangUp, Slow, Status, error
 

@@ -99,11 +99,12 @@ def test_a_window_closes_in_on_a_limit_and_stays_there():
 
 
 def test_a_window_doubles_until_the_server_objects_and_never_passes_its_most():
-    window = Window(300, patient_s=10)
-    play([window], limit=10_000, rounds=1)
-    assert window.size == 2 * FIRST
-    play([window], limit=10_000, rounds=9)
-    assert window.size == 300
+    small, large = Window(200, patient_s=10), Window(1000, patient_s=10)
+    assert (small.size, large.size, Window(8, patient_s=10).size) == (FIRST, 250, 8)
+    play([small, large], limit=10_000, rounds=1)
+    assert (small.size, large.size) == (2 * FIRST, 500)
+    play([small, large], limit=10_000, rounds=9)
+    assert (small.size, large.size) == (200, 1000)
 
 
 def test_where_everything_is_refused_a_window_halves_to_one():
@@ -134,7 +135,7 @@ def test_refusals_of_one_burst_narrow_a_window_once():
 
 
 def test_a_queue_that_grows_stops_the_widening():
-    window = Window(512, patient_s=1)
+    window = Window(200, patient_s=1)
     for _ in range(1000):
         window.replied(window.round, took_s=2)
     assert window.size == FIRST
