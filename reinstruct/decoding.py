@@ -1,4 +1,4 @@
-"""The next token of each row of a batch, from its logits: repetition penalty, temperature and nucleus.
+"""The next token of each row of a batch, from its logits: penalties, temperature, and the tokens to draw among.
 
 The one rule: a row draws from its own generator, so its tokens do not depend on its neighbours.
 """
@@ -25,6 +25,7 @@ class Chooser:
     drawn: torch.Tensor | None
     prompts: list[list[int]]
     seen: torch.Tensor | None = None  # [rows, vocabulary]: tokens of prompt and reply, for the repetition penalty
+    said: torch.Tensor | None = None  # [rows, vocabulary]: how often in the reply, for the other penalties
 
     @classmethod
     def of(cls, rows: Sequence[tuple[list[int], int, int]], sampling: Sampling, device: Any) -> Chooser:
@@ -42,19 +43,32 @@ class Chooser:
         """Go on with these rows alone."""
         self.drawn = None if self.drawn is None else self.drawn[rows]
         self.seen = None if self.seen is None else self.seen[rows]
+        self.said = None if self.said is None else self.said[rows]
 
     def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
         """Next token ids [rows, 1] from logits [rows, vocabulary]."""
-        if self.sampling.repetition_penalty != 1.0:
+        sampling = self.sampling
+        if sampling.repetition_penalty != 1.0:
             logits = self._penalised(logits)
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            logits = self._discouraged(logits)
         if self.drawn is None:
             chosen = logits.argmax(-1, keepdim=True)
         else:
-            chances = (logits / self.sampling.temperature).softmax(-1)
-            chosen = _draw(chances, self.sampling.top_p, self.drawn[:, step : step + 1])
+            chances = _likeliest((logits / sampling.temperature).softmax(-1), sampling.top_k, sampling.min_p)
+            chosen = _draw(chances, sampling.top_p, self.drawn[:, step : step + 1])
         if self.seen is not None:
             self.seen.scatter_(1, chosen, True)
+        if self.said is not None:
+            self.said.scatter_add_(1, chosen, self.said.new_ones(chosen.shape))
         return chosen
+
+    def _discouraged(self, logits: torch.Tensor) -> torch.Tensor:
+        """OpenAI's penalties: subtracted once for a token the reply has, and once for each time it has it."""
+        if self.said is None:
+            self.said = logits.new_zeros(logits.shape)
+        once = self.sampling.presence_penalty * (self.said > 0)
+        return logits - once - self.sampling.frequency_penalty * self.said
 
     def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
         """Keskar et al. 2019, as in vLLM and transformers: tokens seen lose, whatever the sign of their logit."""
@@ -66,6 +80,28 @@ class Chooser:
                 self.seen[row, ids] = True
         penalty = self.sampling.repetition_penalty
         return logits.where(~self.seen, (logits / penalty).where(logits > 0, logits * penalty))
+
+
+def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, n: int) -> list[tuple[float, list[tuple[int, float]]]]:
+    """Per row of logits [rows, vocabulary]: the log probability of the one chosen [rows, 1], and the `n` likeliest."""
+    logprobs = logits.log_softmax(-1)
+    values, ids = logprobs.topk(min(n, logprobs.shape[-1]))
+    taken: list[float] = logprobs.gather(1, chosen)[:, 0].tolist()
+    tops = [list(zip(row_ids, row, strict=True)) for row_ids, row in zip(ids.tolist(), values.tolist(), strict=True)]
+    return list(zip(taken, tops, strict=True))
+
+
+def _likeliest(chances: torch.Tensor, top_k: int, min_p: float) -> torch.Tensor:
+    """Chances [rows, vocabulary] that sum to 1: none beyond the `top_k` likeliest, none below `min_p` of the first."""
+    least = chances.new_zeros(chances.shape[0], 1)
+    if 0 < top_k < chances.shape[-1]:
+        least = chances.topk(top_k).values[:, -1:]
+    if min_p:
+        least = least.maximum(chances.amax(-1, keepdim=True) * min_p)
+    if not (top_k or min_p):
+        return chances
+    kept = chances.masked_fill(chances < least, 0.0)
+    return kept / kept.sum(-1, keepdim=True)
 
 
 def _draw(chances: torch.Tensor, top_p: float, drawn: torch.Tensor) -> torch.Tensor:

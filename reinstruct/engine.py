@@ -9,14 +9,14 @@ The loop below is ours, because `generate()` takes one seed for a whole batch an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reinstruct.decoding import Chooser
-from reinstruct.errors import LLMError, RecipeError
-from reinstruct.llm import Batch, Reply, Request, Sampling
+from reinstruct.decoding import Chooser, top_logprobs
+from reinstruct.errors import LLMError, RecipeError, expect
+from reinstruct.llm import Batch, Reply, Request, Sampling, Token
 from reinstruct.prompting import prompt_ids
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ class InProcess:
 
         Windows follow the requests' positions and batches are cut from the longest on. So a shard that was killed
         between two batches is taken up with the very batches that are left, and every reply is the same to the bit.
+        RecipeError for what only servers can do: see `expect_able`.
         """
+        expect_able(sampling)
         for _, window in groupby(requests, key=lambda request: request.position // self.window):
             self._loaded = self._loaded or _load(self.model, self.device)
             rows, too_long = _rows(self._loaded, window, sampling)
@@ -76,6 +78,7 @@ class _Row:
     room: int
     new: list[int] = field(default_factory=list[int])
     finish: str = ""
+    told: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list[Any])  # log probabilities, if asked
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,14 @@ def cut_batches(rows: list[_Row], batch_tokens: int, max_batch: int) -> Iterator
         batch.append(row)
     if batch:
         yield batch
+
+
+def expect_able(sampling: Sampling) -> None:
+    """RecipeError if this engine cannot draw so. To be asked before anything is spent."""
+    expect(sampling.n == 1, "n", sampling.n, "1 in this process; name a server with --server for more")
+    for name in ("json_schema", "regex", "choice"):
+        value = getattr(sampling, name)
+        expect(not value, name, value, "nothing in this process; name a server with --server to hold replies to a form")
 
 
 def check_folder(model: str) -> None:
@@ -183,7 +194,8 @@ def _answer(loaded: _Loaded, rows: list[_Row], sampling: Sampling) -> Iterator[t
         for row in finished:
             kept = row.new[:-1] if row.new[-1] in ends else row.new
             text = _text(loaded.tokenizer, kept)
-            yield row.request, Reply(text[: first_stop(text, sampling.stop)], row.finish, len(row.ids), len(row.new))
+            reply = Reply(text[: first_stop(text, sampling.stop)], row.finish, len(row.ids), len(row.new))
+            yield row.request, replace(reply, tokens=_tokens(loaded.tokenizer, row)) if row.told else reply
 
 
 def _decode(loaded: _Loaded, rows: list[_Row], sampling: Sampling, ends: frozenset[int]) -> Iterator[list[_Row]]:
@@ -201,6 +213,9 @@ def _decode(loaded: _Loaded, rows: list[_Row], sampling: Sampling, ends: frozens
             context: Any = {"attention_mask": mask, "position_ids": position, "past_key_values": cache}
             logits = model(input_ids=ids, **context, use_cache=True, logits_to_keep=1).logits
             ids = chooser.choose(logits[:, -1].float(), len(rows[0].new))
+            told = top_logprobs(logits[:, -1].float(), ids, sampling.logprobs) if sampling.logprobs else ()
+        for row, tops in zip(rows, told, strict=False):
+            row.told.append(tops)
         for row, token in zip(rows, ids[:, 0].tolist(), strict=True):
             row.new.append(token)
             row.finish = _finish(row, loaded.tokenizer, sampling.stop, ends)
@@ -236,6 +251,16 @@ def _finish(row: _Row, tokenizer: Any, stop: tuple[str, ...], ends: frozenset[in
         if first_stop(_text(tokenizer, tail), stop) is not None:
             return "stop"
     return "length" if len(row.new) >= row.room else ""
+
+
+def _tokens(tokenizer: Any, row: _Row) -> tuple[Token, ...]:
+    """The row's tokens with their log probabilities; special ones by name."""
+
+    def word(token: int) -> str:
+        return tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    told = zip(row.new, row.told, strict=True)
+    return tuple(Token(word(new), taken, tuple((word(i), lp) for i, lp in tops)) for new, (taken, tops) in told)
 
 
 def _text(tokenizer: Any, ids: list[int]) -> str:

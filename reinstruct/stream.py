@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from reinstruct.commit import Count
 from reinstruct.draw import draw_int
 from reinstruct.errors import ShardError
+from reinstruct.form import WrongForm, formed
 from reinstruct.identity import describe, digest
 from reinstruct.llm import LLM, Reply, Request
 from reinstruct.records import Drop, Made, Rejected
@@ -147,6 +148,12 @@ def _asked(
 def _parsed(stage: Ask[Any, Any], record: Any, reply: Reply) -> Any:
     if reply.finish == "prompt_too_long":
         return Drop("prompt_too_long", f"{reply.prompt_tokens} prompt tokens")
+    if stage.sampling.has_form:
+        try:
+            reply = formed(reply, stage.sampling)
+        except WrongForm as error:
+            is_cut = reply.finish == "length"
+            return Drop("cut_off" if is_cut else "wrong_form", str(error), unreadable=not is_cut)
     return stage.parse(record, reply)
 
 

@@ -47,7 +47,21 @@ class Slow:
     seconds: float
 
 
-Fault = Status | Half | HangUp | Slow
+@dataclass(frozen=True)
+class Raw:
+    """These bytes instead of HTTP, then hang up."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Flood:
+    """A reply of so many bytes, sent as a stream without saying its length."""
+
+    size: int
+
+
+Fault = Status | Half | HangUp | Slow | Raw | Flood
 
 
 def no_fault(call: Call) -> Fault | None:
@@ -62,10 +76,17 @@ class FakeServer:
     models: tuple[str, ...] = ("tiny",)
     latency_s: float = 0.0
     finish: str = "stop"
+    say: Callable[[Call], str] = lambda call: f"re: {call.prompt}"
+    limit: int = 0  # more at once are turned away with 429; 0 takes all
+    knows: tuple[str, ...] = ("n", "logprobs")  # what it heeds of what not every server does
+    refuses: tuple[str, ...] = ()  # fields it answers with 400
+    port: int = 0
     calls: list[Call] = field(default_factory=list)
     listings: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
+    turned_away: int = 0
+    sent: int = 0  # bytes of floods
 
     def __enter__(self) -> FakeServer:
         self._loop = asyncio.new_event_loop()
@@ -88,9 +109,10 @@ class FakeServer:
         app.router.add_post("/v1/chat/completions", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.port = runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
         ready.set()
         await self._stop.wait()
         await runner.cleanup()
@@ -105,7 +127,13 @@ class FakeServer:
         body = await request.json()
         call = Call(request.path, body, dict(request.headers), 0)
         call = Call(request.path, body, dict(request.headers), sum(c.prompt == call.prompt for c in self.calls))
+        if self.limit and self.in_flight >= self.limit:
+            self.turned_away += 1
+            return web.Response(status=429)
         self.calls.append(call)
+        for name in self.refuses:
+            if name in body:
+                return web.Response(status=400, text=error(f"{name}: extra inputs are not permitted"))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -123,15 +151,42 @@ class FakeServer:
             case Half():
                 request.transport.write(b'HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n{"choices": [{"te')
                 request.transport.close()
+            case Raw(data):
+                request.transport.write(data)
+                request.transport.close()
+            case Flood(size):
+                return await self._flood(request, size)
             case Slow(seconds):
                 await asyncio.sleep(seconds)
         return web.json_response(self.answer(call))
 
+    async def _flood(self, request: web.Request, size: int) -> web.StreamResponse:
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        await stream.write(b'{"choices": [{"finish_reason": "stop", "text": "')
+        while self.sent < size:
+            await stream.write(b"a" * 2**16)
+            self.sent += 2**16
+        await stream.write(b'"}]}')
+        return stream
+
     def answer(self, call: Call) -> dict:
-        text = f"re: {call.prompt}"
-        said = {"message": {"role": "assistant", "content": text}} if "messages" in call.body else {"text": text}
-        choice = {"index": 0, "finish_reason": self.finish, **said}
-        return {"id": "1", "choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+        n = call.body.get("n", 1) if "n" in self.knows else 1
+        choices = [self._choice(call, index) for index in reversed(range(n))]  # servers promise no order
+        return {"id": "1", "choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 3 * n}}
+
+    def _choice(self, call: Call, index: int) -> dict:
+        text = self.say(call) + (f" #{index}" if index else "")
+        chat = "messages" in call.body
+        said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        choice = {"index": index, "finish_reason": self.finish, "logprobs": None, **said}
+        if call.body.get("logprobs") is not None and "logprobs" in self.knows:
+            likely = {"re": -0.5, "no": -1.5}
+            tops = [{"token": token, "logprob": logprob} for token, logprob in likely.items()]
+            told = {"tokens": ["re"], "token_logprobs": [-0.5], "top_logprobs": [likely], "text_offset": [0]}
+            content = [{"token": "re", "logprob": -0.5, "bytes": None, "top_logprobs": tops}]
+            choice["logprobs"] = {"content": content} if chat else told
+        return choice
 
 
 def error(message: str) -> str:

@@ -75,8 +75,15 @@ def alone(folder_engine, asked, sampling):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sampling",
-    [GREEDY, DRAWN, Sampling(temperature=0.8, max_tokens=20), Sampling(max_tokens=12, repetition_penalty=1.3)],
-    ids=["greedy", "top_p", "temperature", "penalty"],
+    [
+        GREEDY,
+        DRAWN,
+        Sampling(temperature=0.8, max_tokens=20),
+        Sampling(max_tokens=12, repetition_penalty=1.3),
+        Sampling(max_tokens=12, presence_penalty=0.8, frequency_penalty=0.4),
+        Sampling(temperature=1.0, top_k=5, min_p=0.05, max_tokens=12),
+    ],
+    ids=["greedy", "top_p", "temperature", "repetition", "presence", "top_k"],
 )
 def test_a_reply_does_not_depend_on_its_batch(engine, sampling):
     together = replies(engine, requests(), sampling)
@@ -112,6 +119,39 @@ def test_seeds_decide_what_is_drawn_and_leave_the_global_one_alone(engine):
 def test_a_tiny_nucleus_is_greedy(engine):
     narrow = Sampling(temperature=1.0, top_p=1e-6, max_tokens=12)
     assert replies(engine, requests(3), narrow) == replies(engine, requests(3), GREEDY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"min_p": 1.0}], ids=str)
+def test_the_likeliest_token_alone_is_greedy(engine, narrow):
+    drawn = Sampling(temperature=1.0, max_tokens=12, **narrow)
+    assert replies(engine, requests(3), drawn) == replies(engine, requests(3), GREEDY)
+
+
+@pytest.mark.slow
+def test_log_probabilities_are_the_models_own(engine, folder):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ((request, reply),) = flat(engine.complete(requests(1), Sampling(max_tokens=3, logprobs=2)))
+    ids = torch.tensor([prompt_ids(tokenizer, request.prompt)])
+    said = model.generate(ids, max_new_tokens=3, do_sample=False, pad_token_id=1)
+    assert len(reply.tokens) == reply.completion_tokens == 3
+    for number, token in enumerate(reply.tokens):
+        with torch.inference_mode():
+            logprobs = model(said[:, : ids.shape[1] + number]).logits[0, -1].log_softmax(-1)
+        best = logprobs.topk(2)
+        assert [text for text, _ in token.top] == [tokenizer.decode([i]) for i in best.indices.tolist()]
+        assert [value for _, value in token.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert (token.text, token.logprob) == token.top[0]
+
+
+@pytest.mark.parametrize("asked", [{"n": 2, "temperature": 1.0}, {"regex": "a"}, {"choice": ("a",)}], ids=str)
+def test_what_only_servers_can_do_is_said_before_a_model_is_loaded(asked):
+    engine = InProcess("/no/model/here")
+    with pytest.raises(RecipeError, match=r"in this process; name a server with --server"):
+        next(engine.complete(requests(1), Sampling(**asked)))
 
 
 @pytest.mark.slow
