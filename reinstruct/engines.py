@@ -29,12 +29,14 @@ WORKER_NEEDS = ("msgspec", "polars", "pyarrow", "fsspec")  # of a Python that ru
 class Engine:
     """An engine: transformers in the workers, vLLM servers that the run starts, or vLLM in the workers (offline).
 
-    `flags` are vLLM's own. So many `models` are served at a time; one at a time is sure to fit into memory.
+    `flags` are vLLM's own. So many `models` are served at a time; one at a time is sure to fit into memory. `python`
+    has vLLM; empty: as `find_vllm` finds it.
     """
 
     name: str = TRANSFORMERS
     flags: tuple[str, ...] = ()
     models: int = 1
+    python: str = ""
 
     def __post_init__(self) -> None:
         expect(self.name in ENGINES, "--engine", self.name, ", ".join(ENGINES) + suggestion(self.name, ENGINES))
@@ -45,7 +47,7 @@ class Engine:
     @cached_property
     def vllm(self) -> Vllm:
         """The vLLM there is; RecipeError where there is none."""
-        return find_vllm(needs=WORKER_NEEDS if self.name == OFFLINE else ())
+        return find_vllm(self.python, needs=WORKER_NEEDS if self.name == OFFLINE else ())
 
     def check(self) -> None:
         """RecipeError where vLLM is needed and there is none."""
@@ -102,7 +104,7 @@ class Pool:
     def _place(self, name: str, model: str) -> Replicas | None:
         """The model's servers, new ones in a free place or in that of idle ones; None if there is none."""
         for servers in self._slots:
-            if servers and servers.name == name:
+            if servers and servers.name == name and not servers.is_closed:
                 return servers
         free = [n for n, servers in enumerate(self._slots) if not servers or not self._users.get(servers.name)]
         if not free:

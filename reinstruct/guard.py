@@ -3,8 +3,8 @@
     python -m reinstruct.guard GRACE_S COMMAND...
 
 The rule: when standard input closes (the starter is gone, or wants an end), or SIGTERM comes, the command gets SIGTERM,
-and after GRACE_S seconds it and every process it started are killed; at once where a byte was written to standard input.
-The exit code is the command's.
+and after GRACE_S seconds it and every process it started are killed; at once where standard input held anything. The
+exit code is the command's.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def usage(urls: Sequence[str], serving: Serving) -> str:
     """How the servers are named to a run."""
     if not serving.loras:
         return f"use it with --server {','.join(urls)}"
-    named = [f"--server MODEL={','.join(f'{url}#{name}' for url in urls)}" for name in (serving.name, *serving.loras)]
-    return "use one of " + ", ".join(named)
+    named = {name: ",".join(f"{url}#model={name}" for url in urls) for name in (serving.name, *serving.loras)}
+    return f"use it with --server MODEL=URL: {', '.join(named.values())}"
 
 
 def _watch(servers: Replicas) -> None:

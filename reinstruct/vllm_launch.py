@@ -107,7 +107,7 @@ def environment(given: Sequence[str], replica: int, replicas: int) -> dict[str, 
         own = given[replica * each : (replica + 1) * each] if each else [given[replica % len(given)]]
         found["CUDA_VISIBLE_DEVICES"] = ",".join(own)
         return found
-    found.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GiB
+    found.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
     if replicas > 1:  # else all of them bind their threads to the same cores
         found.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     return found

@@ -24,7 +24,7 @@ ENVIRONMENT = {  # unless it is set already
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine ends with this process, however that ends
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is for results
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "4",  # GiB
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
 }
 
 

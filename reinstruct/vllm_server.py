@@ -109,6 +109,8 @@ class Replicas:
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = serving.name
+        self.is_closed = False
+        self._failure: LLMError | None = None
         self._stopped = stopped
         self._lock = threading.Lock()
         template = _template_file(serving, folder)
@@ -126,24 +128,28 @@ class Replicas:
     def start(self) -> list[LLMError]:
         """Start those that do not run, and return once all are ready; why those that had ended did.
 
-        LLMError if one ends before it is ready, or is not in time; then all are ended.
+        LLMError if one ends before it is ready, or is not in time: then all are ended, and so it is from then on.
         """
         with self._lock:
-            dead = [replica for replica in self.replicas if not replica.is_running]
+            if self._failure:
+                raise self._failure
+            dead = [] if self.is_closed else [replica for replica in self.replicas if not replica.is_running]
             why = [replica.failure() for replica in dead if replica.was_started]
+            for replica in dead:
+                replica.start()
             try:
-                for replica in dead:
-                    replica.start()
                 self._wait_for(dead)
-            except BaseException:
-                self.close()
-                raise
-            return why
+            except LLMError as error:
+                self._failure = error
+        if self._failure:
+            self.close()
+            raise self._failure
+        return why
 
     def _wait_for(self, started: list[Replica]) -> None:
         until = time.monotonic() + START_S
         waiting = started
-        while waiting and not self._stopped():
+        while waiting and not self.is_closed and not self._stopped():
             for replica in waiting:
                 if not replica.is_running:
                     raise replica.failure()
@@ -153,11 +159,13 @@ class Replicas:
             time.sleep(POLL_S if waiting else 0)
 
     def close(self) -> None:
-        """End them all, and return once nothing of them is left."""
-        for replica in self.replicas:
-            replica.ask_to_end()
-        for replica in self.replicas:
-            replica.wait()
+        """End them all for good, and return once nothing of them is left."""
+        self.is_closed = True  # whoever waits for them to be ready lets go
+        with self._lock:
+            for replica in self.replicas:
+                replica.ask_to_end()
+            for replica in self.replicas:
+                replica.wait()
 
 
 def last_words(log: str) -> str:
