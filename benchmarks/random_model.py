@@ -9,15 +9,17 @@ import random
 import sys
 from pathlib import Path
 
-SYLLABLES = "ba be bi bo bu da de di do du ka ke ki ko ku la le li lo lu ma me mi mo mu na ne ni no nu".split()
+SYLLABLES = "ba be bi bo bu da de di do du ka ke ki ko ku la le li lo lu ma me mi mo mu na ne ni no nu"
 
 
 def texts(count: int, least: int, most: int, seed: int = 0) -> list[str]:
     """Texts of so many words of three syllables each, lengths drawn evenly."""
-    rng = random.Random(seed)
-    return [
-        " ".join("".join(rng.choices(SYLLABLES, k=3)) for _ in range(rng.randint(least, most))) for _ in range(count)
-    ]
+    rng, syllables = random.Random(seed), SYLLABLES.split()
+
+    def word() -> str:
+        return "".join(rng.choices(syllables, k=3))
+
+    return [" ".join(word() for _ in range(rng.randint(least, most))) for _ in range(count)]
 
 
 def make(folder: str, *, hidden: int = 512, layers: int = 10, vocabulary: int = 16_384, context: int = 1024) -> int:
