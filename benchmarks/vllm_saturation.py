@@ -27,7 +27,7 @@ from reinstruct.vllm_server import Replicas  # noqa: E402
 
 GOAL = 0.97
 TOKENS = 8
-WORDS = (2, 40)  # of a prompt, at least and at most
+WORDS = (2, 30)  # of a prompt, at least and at most
 MODEL = ROOT / ".bench" / "random-51m"
 FLAGS = "--dtype float32 --enforce-eager --max-num-seqs 256 --max-num-batched-tokens 4096 --no-enable-prefix-caching"
 

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from reinstruct.commit import result_of
 from reinstruct.corpus.open import open_source
 from reinstruct.engine import InProcess
 from reinstruct.engines import OFFLINE, Engine
@@ -25,7 +26,7 @@ from reinstruct.layout import output_parts
 from reinstruct.llm import Request, Sampling
 from reinstruct.plan import read
 from reinstruct.planfile import Plan, specs, steps_of
-from reinstruct.records import Document, Message, Pair
+from reinstruct.records import Document, Message, Pair, Rejected
 from reinstruct.runner import LocalRunner
 from reinstruct.served import Served
 from reinstruct.serving import existing_model
@@ -172,9 +173,19 @@ def asking(corpus: Path, model: str) -> Plan:
     return Plan(recipe="test", steps=specs(step), data=step.id)
 
 
-def rows(store: LocalStore, plan: Plan) -> list[tuple[str, str]]:
-    parts = output_parts(store, steps_of(plan)[plan.data])
-    return [(pair.id, pair.instruction) for chunk in read_parts(store, parts, Pair) for pair in chunk.records]
+def rows(store: LocalStore, plan: Plan) -> list[tuple[str, ...]]:
+    """What became of each document: its instruction, or why there is none and how the reply began."""
+    kept = [
+        (pair.id, pair.instruction)
+        for chunk in read_parts(store, output_parts(store, steps_of(plan)[plan.data]), Pair)
+        for pair in chunk.records
+    ]
+    dropped = [
+        (row.id, row.reason, row.detail)
+        for chunk in read_parts(store, result_of(store, plan.data).rejected, Rejected)
+        for row in chunk.records
+    ]
+    return kept + dropped
 
 
 def servers_with(words: str) -> list[int]:
@@ -232,7 +243,7 @@ class Gate:
                 said = web.Response(body=await answer.read(), status=answer.status, content_type="application/json")
         except aiohttp.ClientError:
             request.transport.close()  # as a dead server does
-            raise
+            return web.Response()
         if prompt and answer.status == 200:
             self.answered[prompt] += 1
             if self.kill_after and self.answered.total() == self.kill_after:
