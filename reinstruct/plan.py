@@ -164,7 +164,7 @@ class Dataset(Generic[R]):
         name = checked_name(name or kebab(stages[-1]))
         return Dataset(Step(name, Map(stages), record_type, (self.step,)))
 
-    def gather(self, stage: Gather[R, A], *, name: str = "") -> Dataset[A]:
+    def gather(self, stage: Gather[R], *, name: str = "") -> Dataset[R]:
         """One worker sees the whole dataset."""
         if not isinstance(cast(Any, stage), Gather):
             raise RecipeError(f"gather() takes a Gather stage, not {_name_of(stage)}")

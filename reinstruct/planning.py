@@ -114,9 +114,17 @@ def _losses(
     held_out = datasets["seed"].map(HoldOut(ask.held_out, "test"), outcome.ask, name="held-out")
     base = models["base"]
     seed_only = base.train(trained_on["seed"].map(outcome.ask, name="ask-seed"), "seed-only", outcome.settings)
+    seed_only = _trained_already(seed_only, outcome.model) or seed_only
     measured = {"base": base, "seed-only": seed_only, "final": outcome.model}
     tokens = outcome.settings.max_tokens
     return {label: measure_loss(model, held_out, f"loss-{label}", tokens) for label, model in measured.items()}
+
+
+def _trained_already(model: Model, final: Model) -> Model | None:
+    """The model of another name that `final` needs and that is trained just like this one."""
+    assert model.step is not None
+    twins = (step for step in walk(*[final.step] if final.step else []) if step.id.endswith(model.step.id[-12:]))
+    return next((Model(step=step) for step in twins), None)
 
 
 def _check_inputs(recipe: recipes.Recipe, ask: Ask) -> None:

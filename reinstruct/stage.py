@@ -3,13 +3,14 @@
 Filter     columns in, the reason to reject a row or null out     vectorised, no Python per record
 Transform  one record in, record(s) or Drop out, no model         runs sharded
 Ask        one question to one model per record                   runs sharded, against one model
-Gather     the whole dataset in, the dataset with reasons out     runs in one worker
+Gather     the whole dataset in, a verdict on each row out        runs in one worker
 
 Raise `version` when the code of a stage changes what it does: it is part of every step's identity.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from reinstruct.plan import Model
+    from reinstruct.rows import Rows
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -73,16 +75,17 @@ class Ask(Stage[In, Out]):
 
 
 @dataclass(frozen=True)
-class Gather(Stage[In, Out]):
-    """Look at every record at once: deduplicate, sample, rank, group.
+class Gather(Stage[R, R]):
+    """Judge each record with all others in view: deduplicate, sample, rank, prune.
 
-    `combine` gets all rows in a stable order and returns them with a string column `reason`: null keeps the row.
-    Kept rows are stored in the order returned. A stage that makes new rows says so with `merges = True`.
+    The dataset may be larger than memory, so a stage reads the columns it needs, as often as it needs them, and says
+    of each row in turn whether it stays. The worker then copies the rows that do.
     """
 
-    merges: ClassVar[bool] = False
-
-    def combine(self, records: pl.DataFrame) -> pl.DataFrame:
+    def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
+        """A row for each row, in order and in pieces of any length: a string column `reason` (null keeps the row)
+        and, where there is more to say, a string column `detail`.
+        """
         raise NotImplementedError
 
 
@@ -100,7 +103,7 @@ def record_types(stage: Stage[Any, Any]) -> tuple[Any, Any]:
             parameters = getattr(origin, "__parameters__", ())
             bindings.update(zip(parameters, args, strict=False))
     record_in, record_out = In, Out
-    if isinstance(stage, Filter):
+    if isinstance(stage, (Filter, Gather)):
         record_in = record_out = R
     return _resolve(record_in, bindings), _resolve(record_out, bindings)
 

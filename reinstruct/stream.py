@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -22,6 +22,9 @@ from reinstruct.records import Drop, Made, Rejected
 from reinstruct.replies import ReplyLog, request_key
 from reinstruct.stage import Ask, Filter, Transform, record_types
 from reinstruct.tables import ROWS, Chunk, of_frame
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass
@@ -71,16 +74,18 @@ def rejected_row(record: Any, stage: str, drop: Drop) -> Rejected:
     )
 
 
-def split_by_reason(frame: Any, stage: str) -> tuple[Any, list[Rejected], dict[str, int]]:
-    """Columns with a `reason` column -> kept rows, rejected rows, and how many per reason."""
+def split_by_reason(frame: pl.DataFrame, stage: str) -> tuple[pl.DataFrame, list[Rejected], dict[str, int]]:
+    """Columns with a `reason` and maybe a `detail` column -> kept rows, rejected rows, and how many per reason."""
     import polars as pl
 
-    kept = frame.filter(pl.col("reason").is_null()).drop("reason")
+    said = [name for name in ("reason", "detail") if name in frame.columns]
+    kept = frame.filter(pl.col("reason").is_null()).drop(said)
     dropped = frame.filter(pl.col("reason").is_not_null())
-    as_json = dropped.drop("reason").select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    as_json = dropped.drop(said).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    details = dropped["detail"].fill_null("") if "detail" in said else [""] * len(dropped)
     rows = [
-        Rejected(id=id_, stage=stage, reason=reason, record=record)
-        for id_, reason, record in zip(dropped["id"], dropped["reason"], as_json, strict=True)
+        Rejected(id=id_, stage=stage, reason=reason, detail=detail, record=record)
+        for id_, reason, detail, record in zip(dropped["id"], dropped["reason"], details, as_json, strict=True)
     ]
     reasons = dict(dropped["reason"].value_counts().sort("reason").iter_rows())
     return kept, rows, reasons
@@ -89,14 +94,19 @@ def split_by_reason(frame: Any, stage: str) -> tuple[Any, list[Rejected], dict[s
 def _filtered(stage: Filter[Any], chunks: Iterator[Chunk], count: Count, tally: Tally) -> Iterator[Chunk]:
     reason = stage.reason().alias("reason")
     for chunk in chunks:
-        kept, rows, reasons = split_by_reason(chunk.frame.with_columns(reason), count.stage)
-        tally.reject(rows)
-        for name, n in reasons.items():
-            count.rejected[name] = count.rejected.get(name, 0) + n
-        count.read += len(chunk)
-        count.kept += len(kept)
-        count.written += len(kept)
-        yield of_frame(kept, chunk.record_type)
+        yield judge_chunk(chunk.frame.with_columns(reason), chunk.record_type, count, tally)
+
+
+def judge_chunk(judged: pl.DataFrame, record_type: type[Any], count: Count, tally: Tally) -> Chunk:
+    """The rows of a frame without a reason; those with one go to the tally."""
+    kept, rows, reasons = split_by_reason(judged, count.stage)
+    tally.reject(rows)
+    for name, n in reasons.items():
+        count.rejected[name] = count.rejected.get(name, 0) + n
+    count.read += len(judged)
+    count.kept += len(kept)
+    count.written += len(kept)
+    return of_frame(kept, record_type)
 
 
 def _transformed(stage: Transform[Any, Any], chunks: Iterator[Chunk], count: Count, tally: Tally) -> Iterator[Chunk]:

@@ -56,11 +56,13 @@ def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
     return Chunk(record_type, table=frame.select(wanted.names).to_arrow().cast(wanted))
 
 
-def read_slices(store: Store, slices: Iterable[Slice], record_type: type[Any]) -> Iterator[Chunk]:
-    """The rows of the slices in order, in chunks of at most ROWS."""
+def read_slices(
+    store: Store, slices: Iterable[Slice], record_type: type[Any], columns: Sequence[str] | None = None
+) -> Iterator[Chunk]:
+    """The rows of the slices in order, in chunks of at most ROWS; of `columns`, or all of them."""
     for piece in slices:
         with _opened(store, piece.part) as parquet:
-            yield from _rows_between(parquet, piece, record_type)
+            yield from _rows_between(parquet, piece, record_type, columns)
 
 
 def read_parts(store: Store, parts: Iterable[Part], record_type: type[Any]) -> Iterator[Chunk]:
@@ -128,13 +130,17 @@ def _opened(store: Store, name: str) -> pq.ParquetFile:
         raise StoreError(f"{store.root}/{name} is damaged: {error}") from error
 
 
-def _rows_between(parquet: pq.ParquetFile, piece: Slice, record_type: type[Any]) -> Iterator[Chunk]:
+def _rows_between(
+    parquet: pq.ParquetFile, piece: Slice, record_type: type[Any], columns: Sequence[str] | None
+) -> Iterator[Chunk]:
     end, position = piece.start + piece.rows, 0
     for group in range(parquet.num_row_groups):
         size = parquet.metadata.row_group(group).num_rows
         first, last = max(piece.start, position), min(end, position + size)
         if first < last:
-            table = parquet.read_row_group(group).slice(first - position, last - first)
+            table = parquet.read_row_group(group, list(columns) if columns else None).slice(
+                first - position, last - first
+            )
             for start in range(0, table.num_rows, ROWS):
                 yield Chunk(record_type, table=table.slice(start, ROWS))
         position += size

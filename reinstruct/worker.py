@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from reinstruct.commit import Count, Done, Slice, commit, layout_of
@@ -21,9 +23,10 @@ from reinstruct.llm import LLM, Reply
 from reinstruct.plan import GatherAll, Map, Model, Read, Step, models_in
 from reinstruct.records import Rejected
 from reinstruct.replies import ReplyLog
+from reinstruct.rows import Pieces, StoredRows
 from reinstruct.store import Store
-from reinstruct.stream import Tally, label, run_stages, split_by_reason
-from reinstruct.tables import ROWS, Chunk, PartWriter, of_frame, read_slices
+from reinstruct.stream import Tally, judge_chunk, label, run_stages
+from reinstruct.tables import ROWS, Chunk, PartWriter, read_slices
 
 OpenLLM = Callable[[Model], LLM]
 
@@ -165,30 +168,25 @@ def _add(count: Count, good: list[Any], bad: list[Rejected], tally: Tally) -> No
 
 
 def _gathered(attempt: Attempt, slices: list[Slice], tally: Tally) -> Iterator[Chunk]:
-    import polars as pl
-
-    stage = attempt.step.action.stage  # type: ignore[union-attr]
-    record_type = attempt.step.inputs[0].record_type
+    """Two passes: the stage reads what it needs to judge every row, then the rows are copied or rejected."""
+    step = attempt.step
+    assert isinstance(step.action, GatherAll)
+    stage, record_type = step.action.stage, step.inputs[0].record_type
     count = Count(label((stage,), 0))
     tally.counts.append(count)
-    frames = [chunk.frame for chunk in read_slices(attempt.store, slices, record_type)]
-    if not frames:
-        return
-    combined = stage.combine(pl.concat(frames))
-    kept, rows, count.rejected = split_by_reason(combined, count.stage)
-    tally.reject(rows)
-    count.read, count.kept, count.written = sum(map(len, frames)), len(kept), len(kept)
-    if stage.merges:
-        count.kept = count.read - len(rows)
-    for piece in kept.iter_slices(ROWS):
-        yield of_frame(piece, attempt.step.record_type)
+    with tempfile.TemporaryDirectory(prefix="reinstruct-") as scratch:
+        rows = StoredRows(attempt.store, slices, record_type, Path(scratch))
+        verdicts = Pieces(stage.verdicts(rows))
+        for chunk in read_slices(attempt.store, slices, record_type):
+            judged = chunk.frame.hstack(verdicts.take(len(chunk)))
+            yield judge_chunk(judged, record_type, count, tally)
+        verdicts.expect_end()
 
 
 def _check(step: Step, counts: list[Count], kept: int, rejected: int) -> None:
     stages: tuple[Any, ...] = step.action.stages if isinstance(step.action, Map) else ()
-    merges = isinstance(step.action, GatherAll) and bool(step.action.stage.merges)
     for number, count in enumerate(counts):
-        expands = merges or (number < len(stages) and bool(getattr(stages[number], "expands", False)))
+        expands = number < len(stages) and bool(getattr(stages[number], "expands", False))
         count.check(expands=expands)
         following = counts[number + 1].read if number + 1 < len(counts) else kept
         if following != count.written:

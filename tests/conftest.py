@@ -5,9 +5,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from reinstruct.llm import Batch, Reply, Request
+from reinstruct.rows import expect_fields
 
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "examples" / "seed.jsonl"
@@ -37,3 +39,23 @@ def flat(batches: Iterable[Batch]) -> Iterator[tuple[Request, Reply]]:
     """Replies one by one."""
     for batch in batches:
         yield from batch
+
+
+class FrameRows:
+    """A data frame as a gather sees a dataset, in pieces of three rows."""
+
+    def __init__(self, frame: pl.DataFrame, scratch: Path = Path()) -> None:
+        self.frame = frame
+        self.height = frame.height
+        self.scratch = scratch
+
+    def read(self, *fields: str) -> Iterator[pl.DataFrame]:
+        expect_fields(fields, self.frame.columns)
+        yield from self.frame.select(fields).iter_slices(3)
+
+
+def judged(stage, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the verdicts of a gather."""
+    verdicts = pl.concat(list(stage.verdicts(FrameRows(frame))))
+    assert verdicts.schema["reason"] == pl.String
+    return frame.hstack(verdicts)

@@ -221,11 +221,16 @@ def test_a_prompt_given_back_is_no_response():
     [
         (f"Build it.\n{CLOSE}", "Build it."),
         (f"{OPEN}Build it.{CLOSE} And", "Build it."),
-        ("Build it", "span_not_closed"),
+        ("Build it", "Build it"),
         (f" {CLOSE}", "empty_span"),
+        (OPEN, "empty_span"),
     ],
 )
 def test_a_prompt_that_opens_the_span_needs_only_its_end(reply, found):
     pair = Pair(id="p", instruction="How?", output="o", document="A text about boats.")
-    got = RewriteSpan(REWRITER, REWRITE).parse(pair, Reply(reply))
+    stage = RewriteSpan(REWRITER, REWRITE)
+    got = stage.parse(pair, Reply(reply))
     assert (got.reason if isinstance(got, Drop) else got.output) == found
+    cut = stage.parse(pair, Reply("Build it", "length"))
+    assert isinstance(cut, Drop), "who was cut off has not ended the response"
+    assert cut.reason == "span_not_closed"

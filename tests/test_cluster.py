@@ -7,6 +7,7 @@ import pytest
 from reinstruct.errors import RecipeError
 from reinstruct.records import Pair, Score, to_table
 from reinstruct.stages.cluster import PruneClusters, by_cost, k_center, k_means, starts, trigram_points
+from tests.conftest import judged
 
 RIVERS = "The river carries water from the hills to the sea and floods the meadows in spring, year {}."
 LOANS = "A bank lends money at interest, and the borrower pays it back in {} monthly instalments."
@@ -22,10 +23,7 @@ def frame(*pairs: Pair) -> pl.DataFrame:
 
 
 def pruned(stage: PruneClusters, records: pl.DataFrame) -> set[str]:
-    out = stage.combine(records)
-    assert out.drop("reason").equals(records)
-    assert out.schema["reason"] == pl.String
-    return set(out.filter(pl.col("reason") == "pruned")["id"])
+    return set(judged(stage, records).filter(pl.col("reason") == "pruned")["id"])
 
 
 def mixed(n: int = 40) -> pl.DataFrame:

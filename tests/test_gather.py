@@ -7,6 +7,7 @@ import pytest
 
 from reinstruct.errors import RecipeError
 from reinstruct.stages.gather import DropDuplicates, Sample
+from tests.conftest import judged
 
 
 def texts(*values: str) -> pl.DataFrame:
@@ -14,24 +15,21 @@ def texts(*values: str) -> pl.DataFrame:
 
 
 def kept(stage, records: pl.DataFrame) -> list[str]:
-    out = stage.combine(records)
-    assert out.drop("reason").equals(records)
-    assert out.schema["reason"] == pl.String
-    return out.filter(pl.col("reason").is_null())["id"].to_list()
+    return judged(stage, records).filter(pl.col("reason").is_null())["id"].to_list()
 
 
 def test_the_first_of_equal_texts_is_kept():
     records = texts("One  two\n", "three", "one two", "ONE\tTWO", "three.", "three")
     assert kept(DropDuplicates(), records) == ["d0", "d1", "d4"]
     assert kept(DropDuplicates(normalise=False), records) == ["d0", "d1", "d2", "d3", "d4"]
-    assert set(DropDuplicates().combine(records)["reason"]) == {None, "duplicate"}
+    assert set(judged(DropDuplicates(), records)["reason"]) == {None, "duplicate"}
 
 
 def test_duplicates_by_another_field():
     records = texts("a", "b", "c").with_columns(url=pl.Series(["x", "y", "X"]))
     assert kept(DropDuplicates(field="url"), records) == ["d0", "d1"]
     with pytest.raises(RecipeError, match="no field 'link'; the records have id, text, url"):
-        DropDuplicates(field="link").combine(records)
+        judged(DropDuplicates(field="link"), records)
 
 
 def test_no_rows():
@@ -45,7 +43,7 @@ def test_a_sample_has_its_size_and_keeps_order():
         ids = kept(Sample(size=size), records)
         assert len(ids) == expected
         assert ids == sorted(ids, key=lambda key: int(key[1:]))
-    assert set(Sample(size=3).combine(records)["reason"]) == {None, "not_sampled"}
+    assert set(judged(Sample(size=3), records)["reason"]) == {None, "not_sampled"}
 
 
 def test_a_larger_sample_holds_the_smaller_and_order_makes_no_difference():

@@ -23,6 +23,7 @@ from reinstruct.recipes.kun import (
     FitInstruction,
     InstructionRules,
     RepairInstruction,
+    TeachVerdict,
     TextRules,
     kun,
 )
@@ -186,6 +187,8 @@ def verdict(text: str, finish: str = "stop") -> float | str:
     [
         ("题目和要求都清楚。【好】", 1),
         ("【好】", 1),
+        ("说得清楚。［好］", 1),
+        ("做不到。「差」", 0),
         ("要求【 好 】。", 1),
         ("没有附上文章。\n【差】", 0),
         ("虽然题目【好】，但做不到。【差】", "contradictory"),
@@ -426,3 +429,12 @@ def test_real_chinese_articles_and_seed_pairs_mostly_pass(shared_data: Path):
 
 def share_kept(found: list[str | None]) -> float:
     return found.count(None) / len(found)
+
+
+def test_a_base_too_small_for_written_rules_is_taught_to_end_in_a_verdict():
+    pair = Pair(id="p", instruction="写一首关于春天的诗。", output="春天来了。")
+    good, bad = TeachVerdict(GOOD_OR_BAD).apply(pair)
+    assert good.messages[-1].content.endswith("指令：写一首关于春天的诗。\n评判：")
+    assert bad.messages[-1].content.endswith("指令：写一首关于\n评判：")
+    assert [VERDICT.value_in(lesson.target) for lesson in (good, bad)] == [1.0, 0.0]
+    assert good.id != bad.id

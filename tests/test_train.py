@@ -446,7 +446,7 @@ def test_shares_multiply_to_the_batch():
 def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_path, rank):
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from reinstruct.train.fit import PlainLossTrainer, Schedule, fit
+    from reinstruct.train.fit import Schedule, TargetLossTrainer, fit
     from reinstruct.train.lora import Lora
     from reinstruct.train.model import load_model, load_tokenizer
     from reinstruct.train.rows import encode_all, read_examples
@@ -454,7 +454,7 @@ def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_pa
     tokenizer = load_tokenizer(base)
     rows = encode_all(read_examples([data]), tokenizer, 256).rows
     curves = []
-    for trainer_type in (SFTTrainer, PlainLossTrainer):
+    for trainer_type in (SFTTrainer, TargetLossTrainer):
         folder = tmp_path / trainer_type.__name__
         fitted = fit(
             load_model(base, tokenizer),

@@ -14,8 +14,9 @@ from reinstruct.layout import ensure_layout, output_parts
 from reinstruct.llm import LLM, Reply, Request, Sampling, Scripted
 from reinstruct.plan import Dataset, Model, Step, read
 from reinstruct.records import Document, Drop, Pair, Rejected
+from reinstruct.rows import Rows
 from reinstruct.stage import Ask, Filter, Gather, Transform
-from reinstruct.stages.gather import DropDuplicates
+from reinstruct.stages.gather import DropDuplicates, all_kept
 from reinstruct.stages.instruct import Template, WriteInstruction
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore
@@ -192,14 +193,45 @@ def test_a_stage_that_expands_must_say_so(store, documents):
 
 
 @dataclass(frozen=True)
-class LoseOne(Gather[Document, Document]):
-    def combine(self, records: pl.DataFrame) -> pl.DataFrame:
-        return records.slice(1).with_columns(reason=pl.lit(None, dtype=pl.String))
+class Miscount(Gather[Document]):
+    more: int
+
+    def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
+        for frame in rows.read("id"):
+            yield all_kept(frame.height)
+        yield all_kept(2) if self.more > 0 else all_kept(0)
 
 
-def test_a_gather_that_loses_a_row_is_caught(store, documents):
-    with pytest.raises(ShardError, match="1 are neither kept nor rejected"):
+@dataclass(frozen=True)
+class LoseOne(Gather[Document]):
+    def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
+        yield all_kept(rows.height - 1)
+
+
+def test_a_gather_that_miscounts_is_caught(store, documents):
+    with pytest.raises(ShardError, match="no verdict on 1 rows"):
         run(store, documents.gather(LoseOne()).step)
+    with pytest.raises(ShardError, match="2 verdicts more"):
+        run(store, documents.gather(Miscount(2)).step)
+    run(store, documents.gather(Miscount(0)).step)
+
+
+@dataclass(frozen=True)
+class Explained(Gather[Document]):
+    def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
+        for frame in rows.read("id", "text"):
+            last = pl.col("id") == "d3"
+            yield frame.select(
+                reason=pl.when(last).then(pl.lit("third")), detail=pl.when(last).then(pl.col("text").str.slice(0, 5))
+            )
+
+
+def test_a_gather_may_say_more_of_a_rejected_row(store, documents):
+    dropped = documents.gather(Explained())
+    run(store, dropped.step)
+    (row,) = rejected(store, dropped.step)
+    assert (row.id, row.reason, row.detail) == ("d3", "third", "Notes")
+    assert len(row.record) > 100
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def back_and_forth(
 class RewriteSpan(Rewrite):
     """As `Rewrite`, with the response between two marks; the model may say what it likes around them.
 
-    A plain prompt may end in the first mark, so that the reply begins with the response.
+    A plain prompt may end in the first mark, so that the reply begins with the response. Then the end of the reply,
+    if the model came to it by itself, ends the response too.
     """
 
     def parse(self, record: Pair, reply: Reply) -> Pair | Drop:
@@ -111,7 +112,10 @@ class RewriteSpan(Rewrite):
             return Drop("empty_reply", unreadable=True)
         asked = self.prompt(record)
         begun = isinstance(asked, str) and asked.endswith(f"{OPEN}\n")
-        output = span(f"{OPEN}\n{reply.text}" if begun else reply.text)
+        text = f"{OPEN}\n{reply.text}" if begun else reply.text
+        if begun and reply.finish == "stop" and CLOSE not in text:
+            text += CLOSE
+        output = span(text)
         return output if isinstance(output, Drop) else replace(record, output=output)
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import polars as pl
 from msgspec import structs
 
 from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
-from reinstruct.records import Document, Drop, Pair
+from reinstruct.records import Document, Drop, Example, Pair
 from reinstruct.stage import Filter, Transform
 from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepCjk, KeepLikely, KeepWords, Keywords
 from reinstruct.stages.gather import Sample
-from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction
+from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction, example
 from reinstruct.stages.judge import Choice, KeepScore, Score
 from reinstruct.stages.text import KeepLengths
 from reinstruct.train.settings import Sft
@@ -39,6 +40,7 @@ def kun(
     size: int = 0,
     with_seed: bool = True,
     max_unreadable: float = 0.5,
+    teach_verdict: bool = False,
     compat: bool = False,
     sampling: Sampling = Sampling(temperature=0.5, top_p=0.95, max_tokens=1024, repetition_penalty=1.2),
     label_sft: Sft = Sft(epochs=6, learning_rate=1e-5),
@@ -51,7 +53,8 @@ def kun(
     `chat` is a chat model to judge and answer with; without it one is trained on the seed, as in the paper.
     `candidates` samples that many texts before any model sees them, `size` that many made pairs; 0 takes all.
     `with_seed` tunes the final model on the seed's pairs, too. `max_unreadable` is the largest share of replies of a
-    shard without a verdict. `compat` takes the keyword lists of the release, tests repetition only at the start of an
+    shard without a verdict. `teach_verdict` adds lessons in judging to the chat model's, for bases too small to follow
+    written rules. `compat` takes the keyword lists of the release, tests repetition only at the start of an
     answer and cuts instructions to its prompt's length.
     """
     instructions = replace(instructions or InstructionRules(), compat=compat)
@@ -61,7 +64,9 @@ def kun(
     fluent = corpus.map(texts or TextRules(), name="select").gather(likely, name="perplexity")
     chosen = fluent.gather(Sample(candidates, random_seed), name="candidates")
     label = base.train(seed.map(TeachInstruction(LABEL), name="reverse"), "label", label_sft)
-    chat = chat or base.train(seed.map(PutToModel(CHAT), name="ask-seed"), "chat", sft)
+    said = seed.map(PutToModel(CHAT), name="ask-seed")
+    lessons = said + seed.map(TeachVerdict(GOOD_OR_BAD), name="teach-verdict") if teach_verdict else said
+    chat = chat or base.train(lessons, "chat", sft)
 
     guesses = chosen.map(WriteInstruction(label, LABEL, sampling=sampling), name="guess")
     repaired = guesses.map(RepairInstruction(), instructions, name="repair")
@@ -131,6 +136,27 @@ class InstructionRules(Filter[Pair]):
     def reason(self) -> pl.Expr:
         lists = self.lists or (RELEASE_ASKED if self.compat else ASKED)
         return DropKeywords[Pair]("instruction", lists, self.also).reason()
+
+
+@dataclass(frozen=True)
+class TeachVerdict(Transform[Pair, Example]):
+    """Two lessons in judging from each seed pair: its instruction is good, the first half of it alone is bad.
+
+    Neither paper nor release does this. A model too small to follow written rules learns from it to end in a verdict.
+    """
+
+    expands: ClassVar[bool] = True
+    template: Template
+    praise: str = "要做什么说得清楚。【好】"
+    blame: str = "话没有说完，缺少必要的事实。【差】"
+
+    def apply(self, record: Pair) -> list[Example]:
+        half = record.instruction[: len(record.instruction) // 2]
+        other = structs.replace(record, id=f"{record.id}#half")
+        return [
+            example(record, self.template.fill(instruction=record.instruction), self.praise),
+            example(other, self.template.fill(instruction=half), self.blame),
+        ]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Chinese needs no word segmentation.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,7 +16,9 @@ from polars.exceptions import ComputeError
 
 from reinstruct.errors import RecipeError
 from reinstruct.records import R
+from reinstruct.rows import Rows
 from reinstruct.stage import Filter, Gather
+from reinstruct.stages.gather import all_kept
 from reinstruct.stages.select import count, first_reason
 
 CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}"  # U+30FC lengthens vowels in Japanese; Unicode gives it no script
@@ -198,7 +201,7 @@ class DropCopies(Filter[R]):
 
 
 @dataclass(frozen=True)
-class KeepLikely(Gather[R, R]):
+class KeepLikely(Gather[R]):
     """Reject scrambled texts: "unlikely" ones, whose perplexity is more than `max_ratio` times the median (0: any).
 
     The model is the other texts: their pairs of characters, backed by single characters with the weight of `prior`
@@ -213,24 +216,23 @@ class KeepLikely(Gather[R, R]):
     counted: str = r"\p{Han}"
     prior: float = 10.0
 
-    def combine(self, records: pl.DataFrame) -> pl.DataFrame:
-        nothing = pl.lit(None, dtype=pl.String)
+    def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
         if not self.max_ratio:
-            return records.with_columns(reason=nothing)
-        found = self.perplexities(records[self.field])
-        rows = records.with_columns(reason=found)
-        unlikely = pl.col("reason") > pl.col("reason").median() * self.max_ratio
-        rules = [("nothing_counted", pl.col("reason").is_null()), ("unlikely", unlikely)]
-        return rows.with_columns(reason=first_reason(rules))
+            yield all_kept(rows.height)
+            return
+        found = self.perplexities(lambda: (frame[self.field] for frame in rows.read(self.field))).alias("found")
+        unlikely = pl.col("found") > pl.col("found").median() * self.max_ratio
+        rules = [("nothing_counted", pl.col("found").is_null()), ("unlikely", unlikely)]
+        yield found.to_frame().select(reason=first_reason(rules))
 
-    def perplexities(self, texts: pl.Series) -> pl.Series:
-        """One number per text, null where nothing is counted. The pairs of `_SLICE` texts are in memory at a time."""
-        starts = range(0, max(1, len(texts)), _SLICE)
-        totals = _pairs(texts.head(0), self.counted).drop("row")
-        for start in starts:
-            totals = pl.concat([totals, _pairs(texts.slice(start, _SLICE), self.counted).drop("row")])
+    def perplexities(self, texts: Callable[[], Iterable[pl.Series]]) -> pl.Series:
+        """One number per text, null where nothing is counted. `texts` is read twice, a piece in memory at a time."""
+        nothing = pl.Series([], dtype=pl.String)
+        totals = _pairs(nothing, self.counted).drop("row")
+        for piece in texts():
+            totals = pl.concat([totals, _pairs(piece, self.counted).drop("row")])
             totals = totals.group_by("before", "char").agg(pl.sum("n"))
-        return pl.concat([self._scored(texts.slice(start, _SLICE), totals) for start in starts])
+        return pl.concat([self._scored(piece, totals) for piece in (nothing, *texts())])
 
     def _scored(self, texts: pl.Series, totals: pl.DataFrame) -> pl.Series:
         befores = totals.group_by("before").agg(n_before=pl.sum("n"))
@@ -249,9 +251,6 @@ class KeepLikely(Gather[R, R]):
         scored = seen.group_by("row").agg(perplexity=per_char)
         rows = pl.DataFrame({"row": pl.int_range(len(texts), dtype=pl.UInt32, eager=True)})
         return rows.join(scored, on="row", how="left", maintain_order="left")["perplexity"]
-
-
-_SLICE = 2048
 
 
 def _pairs(texts: pl.Series, counted: str) -> pl.DataFrame:

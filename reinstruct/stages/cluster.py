@@ -7,7 +7,7 @@ wording apart in any language, not paraphrases from one another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from reinstruct.rows import Rows
+
     Points = np.ndarray[Any, np.dtype[np.float32]]
 
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # large odd numbers that mix the bits of a trigram
@@ -28,7 +30,7 @@ _ROUNDS = 25  # of k-means; it settles in fewer on the sets it is meant for
 
 
 @dataclass(frozen=True)
-class PruneClusters(Gather[Pair, Pair]):
+class PruneClusters(Gather[Pair]):
     """Cluster the pairs by the text in `field`, and in each cluster reject the worst `share` as "pruned".
 
     The worst are those with a high `distance` (a score of the pair, 0 to 1, higher is worse). `by="k-center"` weighs it
@@ -57,17 +59,20 @@ class PruneClusters(Gather[Pair, Pair]):
         if self.by not in ("k-center", "distance"):
             raise RecipeError(f"PruneClusters: by is {self.by!r}; accepted: k-center or distance")
 
-    def combine(self, records: pl.DataFrame) -> pl.DataFrame:
+    def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
         import polars as pl
+
+        from reinstruct.stages.gather import all_kept, unless
 
         if find_spec("numpy") is None:
             raise RecipeError('PruneClusters needs numpy: pip install "reinstruct[train]"')
+        if not self.share or not rows.height:
+            yield all_kept(rows.height)
+            return
+        records = pl.concat(list(rows.read("id", self.field, "scores")))
         ordered = records.sort("id")
-        worst: set[str] = set()
-        if self.share and ordered.height:
-            worst = self._worst(ordered["id"].to_list(), ordered[self.field].to_list(), self._distances(ordered))
-        pruned = pl.Series([key in worst for key in records["id"]], dtype=pl.Boolean)
-        return records.with_columns(reason=pl.when(pruned).then(pl.lit("pruned")).otherwise(pl.lit(None, pl.String)))
+        worst = self._worst(ordered["id"].to_list(), ordered[self.field].to_list(), self._distances(ordered))
+        yield records.select(reason=unless(~pl.col("id").is_in(sorted(worst)), "pruned"))
 
     def _worst(self, keys: list[str], texts: list[str], distances: list[float]) -> set[str]:
         import numpy as np

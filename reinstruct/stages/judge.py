@@ -101,7 +101,7 @@ class Choice:
 
     Negative forms are looked for first and longest first: "not equal" holds "equal". `place` is where they are looked
     for: "first" (the reply opens with one), "last" (its last line is one, or ends in one after a colon), "brackets"
-    ([good], 【good】, <good>, anywhere) or "anywhere". Both answers there contradict each other.
+    ([good], 【good】, <good>, 「good」, anywhere) or "anywhere". Both answers there contradict each other.
     """
 
     positive: tuple[str, ...] = ("yes",)
@@ -143,7 +143,7 @@ class Choice:
                 ending = re.search(rf"(?:^|[:：])[\W_]*({self._word})[\W_]*$", line, re.IGNORECASE)
                 return [ending[1]] if ending else []
             case "brackets":
-                return re.findall(rf"[\[【<]\s*({self._word})\s*[\]】>]", text, re.IGNORECASE)
+                return re.findall(rf"[\[［【<「『]\s*({self._word})\s*[\]］】>」』]", text, re.IGNORECASE)
             case _:
                 return re.findall(f"({self._word})", text, re.IGNORECASE)
 

@@ -80,11 +80,31 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-class PlainLossTrainer(SFTTrainer):
-    """For CPUs, where TRL's chunked loss costs a third of the speed and saves memory that nobody lacks."""
+class TargetLossTrainer(SFTTrainer):
+    """For CPUs: logits are computed for target tokens alone, and not in TRL's chunks, which save memory that nobody
+    lacks here. Prompts are most of a row, and to a small model its vocabulary is half of the work.
+    """
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        return Trainer.compute_loss(self, *args, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(compute_loss_func=target_loss, **kwargs)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        wanted = {"logits_to_keep": target_positions(inputs["labels"])}
+        return Trainer.compute_loss(self, model, {**inputs, **wanted}, *args, **kwargs)
+
+
+def target_positions(labels: torch.Tensor) -> torch.Tensor:
+    """The positions, in any row of `labels` [rows, tokens], whose next token is a target."""
+    return (labels[:, 1:] != IGNORED).any(0).nonzero()[:, 0]
+
+
+def target_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Mean loss of the target tokens, from logits [rows, target positions, vocabulary]."""
+    wanted = labels[:, 1:][:, target_positions(labels)].flatten()
+    total = torch.nn.functional.cross_entropy(
+        outputs.logits.float().flatten(0, 1), wanted, ignore_index=IGNORED, reduction="sum"
+    )
+    return total / ((wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def fit(
@@ -98,7 +118,7 @@ def fit(
     checkpoint_s: float,
     dtype: Any = torch.float32,
     progress: Progress | None = None,
-    trainer_type: type[SFTTrainer] = SFTTrainer if torch.cuda.is_available() else PlainLossTrainer,
+    trainer_type: type[SFTTrainer] = SFTTrainer if torch.cuda.is_available() else TargetLossTrainer,
 ) -> Fitted:
     """Train `model` on `rows` and save it with its tokenizer in `out` (as `dtype`). Goes on from `work`."""
     lengths = [len(row.ids) for row in rows]
