@@ -26,8 +26,8 @@ from reinstruct.vllm_launch import Serving, find_vllm  # noqa: E402
 from reinstruct.vllm_server import Replicas  # noqa: E402
 
 MODEL = ROOT / ".bench" / "random-1m"
-BEGINNINGS, EACH, WORDS = 64, 8, 250
-FLAGS = "--dtype float32 --enforce-eager --max-num-seqs 16 --num-gpu-blocks-override 144"  # blocks of 128
+BEGINNINGS, EACH, WORDS = 64, 8, 372
+FLAGS = "--dtype float32 --enforce-eager --max-num-seqs 16 --num-gpu-blocks-override 128"  # blocks of 128
 GOAL = 0.8  # share of prompt tokens found; 7/8 of the prompts could find their beginning
 
 
