@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo demo-short test unit check format clean
+.PHONY: setup demo demo-short test unit check format clean vllm-env
 
 setup: $(VENV)/.dev
 
@@ -24,6 +24,10 @@ test: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# An environment of its own with a vLLM for CPUs, for tests and benchmarks of the real one. Made once, in .bench/vllm.
+vllm-env: $(BIN)/python
+	$(BIN)/python benchmarks/vllm_env.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

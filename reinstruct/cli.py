@@ -1,6 +1,6 @@
 """The command line. The rule: a deliberate error is one sentence on standard error and exit code 2.
 
-reinstruct recipes | show | run | compare | status | report | explain | corpus | compile
+reinstruct recipes | show | run | compare | serve | status | report | explain | corpus | compile
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from reinstruct.cli_corpus import corpus
 from reinstruct.errors import RecipeError, ReinstructError
 
 if TYPE_CHECKING:
+    from reinstruct.engines import Engine
     from reinstruct.planfile import Plan
     from reinstruct.runfile import Wanted
     from reinstruct.store import Store
@@ -37,6 +38,11 @@ Server = Annotated[
     list[str] | None,
     typer.Option(help="[MODEL=]URL[,URL...]: an OpenAI-protocol server, for every model or for the one named"),
 ]
+EngineName = Annotated[
+    str, typer.Option(help="what answers for models without a --server: transformers, vllm or vllm-offline")
+]
+VllmFlags = Annotated[str, typer.Option(help="vLLM's own flags, quoted: '--dtype bfloat16 --max-model-len 4096'")]
+ModelsAtOnce = Annotated[int, typer.Option(help="models that --engine vllm serves at a time")]
 
 
 @app.command()
@@ -69,6 +75,9 @@ def run(
     limit: Limit = None,
     held_out: HeldOut = None,
     server: Server = None,
+    engine: EngineName = "transformers",
+    vllm_flags: VllmFlags = "",
+    models_at_once: ModelsAtOnce = 1,
     workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: one per core")] = 0,
 ) -> None:
     """Run a recipe on this machine. Give its inputs and settings as --NAME VALUE; `reinstruct recipes NAME` lists them.
@@ -76,15 +85,16 @@ def run(
     Run it again after any interruption: finished steps cost nothing, and no reply of a model is asked for twice.
     """
     from reinstruct.console import finished, watching
+    from reinstruct.machine import cores
     from reinstruct.publish import publish
-    from reinstruct.runner import LocalRunner, check_models, cores
+    from reinstruct.runner import LocalRunner, check_models
     from reinstruct.serving import parse_servers
 
-    servers = parse_servers(server or [])
+    servers, chosen = parse_servers(server or []), _engine(engine, vllm_flags, models_at_once)
     plan, store = _planned(_wanted(name, context, out, limit, held_out))
-    check_models(plan, servers)
+    check_models(plan, servers, chosen)
     with watching(plan) as watcher:
-        LocalRunner(store, watcher, workers or cores(), servers).run(plan)
+        LocalRunner(store, watcher, workers or cores(), servers, chosen).run(plan)
     finished(publish(store, plan), watcher, store, plan)
 
 
@@ -96,6 +106,9 @@ def compare(
     limit: Limit = None,
     held_out: HeldOut = None,
     server: Server = None,
+    engine: EngineName = "transformers",
+    vllm_flags: VllmFlags = "",
+    models_at_once: ModelsAtOnce = 1,
     workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: one per core")] = 0,
 ) -> None:
     """Run several recipes on the same inputs and tabulate what each made. What they share is done once.
@@ -106,22 +119,39 @@ def compare(
 
     from reinstruct.compare import as_rows, plan_comparison, publish_all, save_all
     from reinstruct.console import print_table, watching
+    from reinstruct.machine import cores
     from reinstruct.preflight import check_data
-    from reinstruct.runner import LocalRunner, check_models, cores
+    from reinstruct.runner import LocalRunner, check_models
     from reinstruct.serving import parse_servers
     from reinstruct.store import open_store
 
     given = [*names, *context.args]
     chosen = list(takewhile(lambda item: not item.startswith("--"), given))
     servers, store = parse_servers(server or []), open_store(out)
+    answering = _engine(engine, vllm_flags, models_at_once)
     _expect_folder(out, store)
     plans = plan_comparison(chosen, given[len(chosen) :], limit=limit, held_out=held_out)
     together = save_all(store, plans)
     check_data(together)
-    check_models(together, servers)
+    check_models(together, servers, answering)
     with watching(together) as watcher:
-        LocalRunner(store, watcher, workers or cores(), servers).run(together)
+        LocalRunner(store, watcher, workers or cores(), servers, answering).run(together)
     print_table(as_rows(publish_all(store, plans)))
+
+
+@app.command(context_settings={"allow_extra_args": True})
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="a folder with a model, such as RUN/models/NAME, or a hub id")],
+    port: Annotated[int, typer.Option(help="the first replica's port; 0: any free one")] = 8000,
+    replicas: Annotated[int, typer.Option(help="servers of this model, each on its share of the GPUs")] = 1,
+    lora: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: an adapter, served under its name")] = None,
+    python: Annotated[str, typer.Option(help="one that has vLLM; default $REINSTRUCT_VLLM_PYTHON, or this")] = "",
+) -> None:
+    """Serve a model with vLLM on this machine, until interrupted. Flags after -- are vLLM's own."""
+    from reinstruct.serve import serve as serve_model
+
+    serve_model(model, port=port, replicas=replicas, loras=lora or [], python=python, flags=context.args)
 
 
 @app.command()
@@ -229,6 +259,17 @@ def _planned(asked: Wanted) -> tuple[Plan, Store]:
     plan = plan_run(asked.ask)
     check_data(plan)
     return plan, store
+
+
+def _engine(name: str, flags: str, models: int) -> Engine:
+    import shlex
+
+    from reinstruct.engines import Engine
+
+    try:
+        return Engine(name, tuple(shlex.split(flags)), models)
+    except ValueError as error:
+        raise RecipeError(f"--vllm-flags is {flags!r}, which no shell can read: {error}") from error
 
 
 def _expect_folder(out: str, store: Store) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ import msgspec
 from msgspec import Struct, field
 
 from reinstruct.commit import Result, close, result_of
+from reinstruct.engines import TRANSFORMERS, Engine
 from reinstruct.errors import RecipeError, ReinstructError
 from reinstruct.layout import ensure_layout
 from reinstruct.plan import GatherAll, Map, MeasureLoss, Model, Read, Step, Train, TrainBase
@@ -35,7 +37,7 @@ VERBS = ("read", "map", "ask", "gather", "train", "measure", "publish")
 
 class Task(Struct, kw_only=True, forbid_unknown_fields=True):
     """What one container is told. `servers` maps a model's name ("" = every model) to the URLs that serve it; `folder`
-    of the store is what a plan is published in.
+    of the store is what a plan is published in. Models without a server are answered for by `engine`.
     """
 
     store: str
@@ -44,6 +46,8 @@ class Task(Struct, kw_only=True, forbid_unknown_fields=True):
     shard: int = -1
     folder: str = ""
     servers: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    engine: str = TRANSFORMERS
+    vllm_flags: str = ""
 
 
 def verb_of(step: Step) -> str:
@@ -72,9 +76,10 @@ def run_task(verb: str, task: Task, progress: Progress | None = None) -> dict[st
 
         return publish(store, plan, task.folder)
     step = _step(plan, task.step, verb)
+    engine = Engine(task.engine, tuple(shlex.split(task.vllm_flags)))
 
     def opened(model: Model) -> Any:
-        return open_llm(model, store, task.servers)
+        return open_llm(model, store, task.servers, engine)
 
     if task.shard >= 0:
         done = run_shard(store, step, task.shard, opened, progress)
@@ -163,6 +168,8 @@ def parsed(argv: list[str]) -> argparse.Namespace:
         default=os.environ.get("REINSTRUCT_METRICS_PORT", ""),
         help="PORT or HOST:PORT to answer Prometheus at; REINSTRUCT_METRICS_PORT says the same",
     )
+    parser.add_argument("--engine", default=TRANSFORMERS, help="what answers for models without a server")
+    parser.add_argument("--vllm-flags", default="", help="vLLM's own flags, quoted as in a shell")
     parser.add_argument("--die-with-parent", action="store_true", help="end when standard input closes")
     return parser.parse_args(argv)
 
@@ -183,7 +190,15 @@ def main(argv: list[str] | None = None) -> None:
             write_executor_output(args.executor_input, made)
         else:
             servers = msgspec.json.decode(args.servers, type=dict[str, tuple[str, ...]])
-            task = Task(store=args.store, plan=args.plan, step=args.step, shard=args.shard, servers=servers)
+            task = Task(
+                store=args.store,
+                plan=args.plan,
+                step=args.step,
+                shard=args.shard,
+                servers=servers,
+                engine=args.engine,
+                vllm_flags=args.vllm_flags,
+            )
             made = run_task(args.verb, task, progress)
     except (ReinstructError, msgspec.ValidationError) as error:
         print(msgspec.json.encode({"error": str(error), "kind": type(error).__name__}).decode(), flush=True)

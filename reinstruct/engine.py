@@ -193,7 +193,7 @@ def _answer(loaded: _Loaded, rows: list[_Row], sampling: Sampling) -> Iterator[t
     for finished in _decode(loaded, rows, sampling, ends):
         for row in finished:
             kept = row.new[:-1] if row.new[-1] in ends else row.new
-            text = _text(loaded.tokenizer, kept)
+            text = _text(loaded.tokenizer, kept).rstrip("\ufffd")  # half a character at the end, as vLLM leaves it out
             reply = Reply(text[: first_stop(text, sampling.stop)], row.finish, len(row.ids), len(row.new))
             yield row.request, replace(reply, tokens=_tokens(loaded.tokenizer, row)) if row.told else reply
 

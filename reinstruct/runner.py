@@ -7,29 +7,37 @@ the last committed shard ended.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from reinstruct import errors
 from reinstruct.commit import Result, close, done_shards, result_of
 from reinstruct.container import verb_of
-from reinstruct.errors import RecipeError, ShardError
+from reinstruct.engines import OFFLINE, TRANSFORMERS, VLLM, Engine, Pool
+from reinstruct.errors import LLMUnavailable, RecipeError, ShardError
 from reinstruct.layout import ensure_layout, input_parts
+from reinstruct.llm import Sampling
+from reinstruct.machine import MODEL_VERBS, Cores, accelerated, cores_for, thread_limits
 from reinstruct.plan import Concat, Map, MeasureLoss, Model, Step, Train, TrainBase, models_in
 from reinstruct.planfile import Plan, save, steps_of
-from reinstruct.serving import Servers, open_served, urls_of
+from reinstruct.serving import Servers, location, name_of, open_served, served_name, urls_of
+from reinstruct.stage import Ask
 from reinstruct.store import Store
 from reinstruct.suggest import suggestion
 from reinstruct.train.job import ENVIRONMENT, expect_libraries
+
+if TYPE_CHECKING:
+    from reinstruct.vllm_server import Replicas
 
 ROWS_PER_SHARD = 20_000
 MIN_ROWS = {"map": 2_000, "ask": 32}  # below twice this, a second process costs more than it saves
@@ -51,31 +59,6 @@ class Runner(Protocol):
     def run(self, plan: Plan) -> None: ...
 
 
-class Cores:
-    """A budget of cores. Whoever needs several waits until they are free together; the most urgent is served first."""
-
-    def __init__(self, total: int) -> None:
-        self._free = total
-        self._waiting: list[int] = []
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, n: int, urgency: int) -> Generator[None]:
-        """Hold `n` cores. Smaller `urgency` goes first."""
-        with self._changed:
-            self._waiting.append(urgency)
-            self._changed.wait_for(lambda: self._free >= n and urgency == min(self._waiting))
-            self._waiting.remove(urgency)
-            self._free -= n
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += n
-                self._changed.notify_all()
-
-
 @dataclass
 class LocalRunner:
     """Runs plans in processes on this machine, on `workers` cores; a failed shard is tried `tries` times.
@@ -88,6 +71,7 @@ class LocalRunner:
     watcher: Watcher
     workers: int
     servers: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    engine: Engine = field(default=Engine())
     tries: int = 2
 
     def run(self, plan: Plan) -> None:
@@ -98,12 +82,13 @@ class LocalRunner:
         done: set[str] = set()
         running: dict[Future[None], Step] = {}
         cores, stopped = Cores(self.workers), threading.Event()
-        with ThreadPoolExecutor(len(waiting) or 1) as pool:
+        models = Pool(self.engine, self.store.path("servers"), stopped.is_set)
+        with closing(models), ThreadPoolExecutor(len(waiting) or 1) as pool:
             try:
                 while waiting or running:
                     for step in [step for step in waiting if _needed_steps(step) <= done]:
                         waiting.remove(step)
-                        work = _Work(self, step, name, cores, urgency[step.id], stopped)
+                        work = _Work(self, step, name, cores, models, urgency[step.id], stopped)
                         running[pool.submit(work.finish)] = step
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
@@ -121,6 +106,7 @@ class _Work:
     step: Step
     plan_name: str
     cores: Cores
+    models: Pool
     urgency: int
     stopped: threading.Event
     shards: tuple[int, int] = (0, 0)  # in all, and left
@@ -137,8 +123,8 @@ class _Work:
         layout = ensure_layout(store, step, shards=self._shards(), min_rows=MIN_ROWS.get(verb_of(step), 1))
         missing = sorted(set(range(len(layout.shards))) - set(done_shards(store, step.id)))
         self.shards = (len(layout.shards), len(missing))
-        with ThreadPoolExecutor(min(self.runner.workers, len(missing)) or 1) as pool:
-            for shard in [pool.submit(self._run_shard, number) for number in missing]:
+        with self._answered(missing) as answered, ThreadPoolExecutor(self.runner.workers) as pool:
+            for shard in [pool.submit(self._run_shard, number, answered) for number in missing]:
                 shard.result()
         if self.stopped.is_set():
             return
@@ -157,39 +143,69 @@ class _Work:
 
     def _shards(self) -> int:
         rows = sum(part.rows for part in input_parts(self.runner.store, self.step))
-        return max(self.runner.workers, -(-rows // ROWS_PER_SHARD))
+        # A worker with vLLM in it loads the model: once is enough, unless there are very many rows.
+        least = 1 if self.runner.engine.name == OFFLINE and self._local_model() else self.runner.workers
+        return max(least, -(-rows // ROWS_PER_SHARD))
 
-    def _run_shard(self, shard: int) -> None:
-        verb = verb_of(self.step)
-        needed = cores_for(self.step, self.runner.workers, accelerated())
+    @contextmanager
+    def _answered(self, missing: list[int]) -> Generator[Replicas | None]:
+        """The vLLM servers of the model the step asks, where the run brings them up: for all shards together.
+
+        While they are in use they have the machine to themselves, or the part of it that is a model's.
+        """
+        runner, model = self.runner, self._local_model()
+        if model is None or not missing or runner.engine.name != VLLM:
+            yield None
+            return
+        with self.cores.taken(max(1, runner.workers // runner.engine.models), self.urgency):
+            if self.stopped.is_set():
+                yield None
+                return
+            self._tell_start()
+            with self.models.serving(served_name(model), location(model, runner.store)) as servers:
+                yield servers
+
+    def _local_model(self) -> Model | None:
+        """The model the step asks, if no server was named for it."""
+        if verb_of(self.step) != "ask":
+            return None
+        return next((model for model in models_in(self.step.action) if not urls_of(model, self.runner.servers)), None)
+
+    def _run_shard(self, shard: int, servers: Replicas | None) -> None:
+        needed = 1 if servers else cores_for(self.step, self.runner.workers, accelerated())
         for attempt in range(1, self.runner.tries + 1):
-            with self.cores.taken(needed, self.urgency):
+            with nullcontext() if servers else self.cores.taken(needed, self.urgency):
                 if self.stopped.is_set():
                     return
                 self._tell_start()
-                failure = self._attempt(verb, shard, needed)
+                if not servers and verb_of(self.step) in MODEL_VERBS:
+                    self.models.make_room()
+                failure = self._attempt(shard, needed, servers)
             if failure is None:
                 self.runner.watcher.shard_finished(self.step, shard)
                 return
             if self.stopped.is_set():
                 return
-            if attempt == self.runner.tries or not isinstance(failure, ShardError):
+            may_pass = isinstance(failure, ShardError) or (servers and isinstance(failure, LLMUnavailable))
+            if attempt == self.runner.tries or not may_pass:
                 self.stopped.set()
                 raise failure
 
-    def _attempt(self, verb: str, shard: int, threads: int) -> Exception | None:
-        store, step = self.runner.store, self.step
+    def _attempt(self, shard: int, threads: int, servers: Replicas | None) -> Exception | None:
+        store, step, engine = self.runner.store, self.step, self.runner.engine
         log = store.path(f"steps/{step.id}/logs/{shard:05d}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "reinstruct.container", verb, "--die-with-parent", "--store", store.root]
-        argv += ["--plan", self.plan_name, "--step", step.id, "--shard", str(shard)]
-        argv += ["--servers", msgspec.json.encode(self.runner.servers).decode()]
+        named = {**self.runner.servers, **(ready_urls(servers, self._local_model()) if servers else {})}
+        inside = engine.name == OFFLINE and self._local_model() is not None
+        argv = [engine.vllm.python if inside else sys.executable, "-m", "reinstruct.container", verb_of(step)]
+        argv += ["--die-with-parent", "--store", store.root, "--plan", self.plan_name, "--step", step.id]
+        argv += ["--shard", str(shard), "--servers", msgspec.json.encode(named).decode()]
+        argv += ["--engine", OFFLINE, "--vllm-flags", shlex.join(engine.flags)] if inside else []
+        environment = {**ENVIRONMENT, **os.environ, **thread_limits(threads), **(package_path() if inside else {})}
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with (
             log.open("ab") as stderr,
-            subprocess.Popen(
-                argv, stderr=stderr, env={**ENVIRONMENT, **os.environ, **thread_limits(threads)}, **pipes
-            ) as process,
+            subprocess.Popen(argv, stderr=stderr, env=environment, **pipes) as process,
         ):
             last = self._follow(process, shard)
         return _failure(process.returncode, last, step, shard, log)
@@ -210,46 +226,55 @@ class _Work:
         return last
 
 
-def cores_for(step: Step, cores: int, accelerated: bool) -> int:
-    """Cores one shard of the step takes. Two models must not share an accelerator."""
-    verb = verb_of(step)
-    if verb not in ("train", "measure", "ask"):
-        return 1
-    alone = accelerated or isinstance(step.action, TrainBase)  # nothing else can go on before there is a base
-    return cores if alone else max(1, cores // 2)
-
-
-def accelerated() -> bool:
-    """Whether this machine has a GPU that torch may use. Told without torch, which the runner does not load."""
-    return sys.platform == "darwin" or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
-
-
-def thread_limits(threads: int) -> dict[str, str]:
-    """Environment of a process that may use so many threads."""
-    return {name: str(threads) for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")}
-
-
-def cores() -> int:
-    """Cores this process may use, which in a container is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_models(plan: Plan, servers: Servers) -> None:
+def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
     """Before anything is spent: every server answers and is of use, and what runs here can be run here."""
-    asked = {model.step.name if model.step else model.uri for model in _asked_models(plan)}
+    asked = {name_of(model) for model in _asked_models(plan)}
     for name, urls in servers.items():
         if name and name not in asked:
             raise RecipeError(f"no model {name!r} is asked{suggestion(name, asked)}; asked are: {', '.join(asked)}")
         open_served(urls).check()
     trains = any(isinstance(step.action, (Train, TrainBase, MeasureLoss)) for step in steps_of(plan).values())
-    if trains or any(not urls_of(model, servers) for model in _asked_models(plan)):
+    asks = any(not urls_of(model, servers) for model in _asked_models(plan))
+    if asks and engine.name != TRANSFORMERS:
+        engine.check()
+    if trains or (asks and engine.name == TRANSFORMERS):
         expect_libraries()
+    for stage in _asking(plan):
+        if not urls_of(stage.model, servers):
+            able_for(engine)(stage.sampling)
+
+
+def able_for(engine: Engine) -> Callable[[Sampling], None]:
+    """What refuses a sampling that the engine cannot draw by."""
+    if engine.name == TRANSFORMERS:
+        from reinstruct.engine import expect_able
+    elif engine.name == OFFLINE:
+        from reinstruct.vllm_offline import expect_able
+    else:
+        return lambda sampling: None
+    return expect_able
+
+
+def ready_urls(servers: Replicas, model: Model | None) -> dict[str, tuple[str, ...]]:
+    """The servers under the name of the model they serve; those that died are started anew first."""
+    servers.start()
+    assert model is not None
+    return {name_of(model): tuple(f"{url}#model={servers.name}" for url in servers.urls)}
+
+
+def package_path() -> dict[str, str]:
+    """Environment in which another Python finds this package."""
+    found = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, found))}
 
 
 def _asked_models(plan: Plan) -> list[Model]:
-    return [
-        model for step in steps_of(plan).values() if isinstance(step.action, Map) for model in models_in(step.action)
-    ]
+    return [stage.model for stage in _asking(plan)]
+
+
+def _asking(plan: Plan) -> list[Ask[Any, Any]]:
+    maps = [step.action for step in steps_of(plan).values() if isinstance(step.action, Map)]
+    return [stage for action in maps for stage in action.stages if isinstance(stage, Ask)]
 
 
 def _needed_steps(step: Step) -> set[str]:

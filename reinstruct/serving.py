@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from reinstruct.commit import result_of
+from reinstruct.engines import OFFLINE, Engine
 from reinstruct.errors import RecipeError, StoreError
 from reinstruct.llm import LLM
 from reinstruct.plan import Model
+from reinstruct.prefixes import ByPrefix
 from reinstruct.store import Store
 
 if TYPE_CHECKING:
@@ -23,7 +25,17 @@ Servers = Mapping[str, tuple[str, ...]]  # a training step's name or a model's U
 
 def urls_of(model: Model, servers: Servers) -> tuple[str, ...]:
     """The servers named for a model: by its step's name, by its URI, or for all; none means this process."""
-    return servers.get(model.step.name if model.step else model.uri) or servers.get("") or ()
+    return servers.get(name_of(model)) or servers.get("") or ()
+
+
+def name_of(model: Model) -> str:
+    """What users call a model: its step's name, or its URI."""
+    return model.step.name if model.step else model.uri
+
+
+def served_name(model: Model) -> str:
+    """What a server calls a model: a word that tells two versions apart, so that the wrong one is never asked."""
+    return model.step.id if model.step else "-".join(filter(None, (Path(model.uri).name, model.fingerprint)))
 
 
 def parse_servers(flags: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -38,18 +50,22 @@ def parse_servers(flags: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return servers
 
 
-def open_llm(model: Model, store: Store, servers: Servers) -> LLM:
+def open_llm(model: Model, store: Store, servers: Servers, engine: Engine = Engine()) -> LLM:
     """Something that answers as `model`. Nothing is loaded before the first request."""
     urls = urls_of(model, servers)
     if urls:
-        return open_served(urls)
+        return ByPrefix(open_served(urls))
+    if engine.name == OFFLINE:
+        from reinstruct.vllm_offline import Offline
+
+        return ByPrefix(Offline(location(model, store), engine.flags))
     from reinstruct.engine import InProcess
 
     return InProcess(location(model, store))
 
 
 def open_served(urls: tuple[str, ...]) -> Served:
-    """The client of an OpenAI-protocol server with these replicas."""
+    """The client of an OpenAI-protocol server with these replicas. Its settings may stand behind a URL, after #."""
     from reinstruct.served import Served
 
     return Served(urls)

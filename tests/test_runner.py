@@ -13,6 +13,7 @@ import pytest
 from reinstruct.commit import Result, result_of
 from reinstruct.container import task_from_executor_input, verb_of, write_executor_output
 from reinstruct.corpus.open import open_source
+from reinstruct.engines import Engine
 from reinstruct.errors import CorpusError, RecipeError
 from reinstruct.plan import Step, read
 from reinstruct.planfile import Plan, newest, specs
@@ -127,7 +128,7 @@ def test_executor_input_and_output_follow_kubeflows_protocol(tmp_path: Path):
 
 def test_servers_for_models_nobody_asks_are_refused(corpus_file):
     with pytest.raises(RecipeError, match="no model 'backwards' is asked"):
-        check_models(plan_of(corpus_file), {"backwards": ("http://127.0.0.1:1",)})
+        check_models(plan_of(corpus_file), {"backwards": ("http://127.0.0.1:1",)}, Engine())
 
 
 @pytest.mark.slow
