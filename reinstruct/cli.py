@@ -86,8 +86,9 @@ def run(
     """
     from reinstruct.console import finished, watching
     from reinstruct.machine import cores
+    from reinstruct.model_checks import check_models
     from reinstruct.publish import publish
-    from reinstruct.runner import LocalRunner, check_models
+    from reinstruct.runner import LocalRunner
     from reinstruct.serving import parse_servers
 
     servers, chosen = parse_servers(server or []), _engine(engine, vllm_flags, models_at_once)
@@ -120,8 +121,9 @@ def compare(
     from reinstruct.compare import as_rows, plan_comparison, publish_all, save_all
     from reinstruct.console import print_table, watching
     from reinstruct.machine import cores
+    from reinstruct.model_checks import check_models
     from reinstruct.preflight import check_data
-    from reinstruct.runner import LocalRunner, check_models
+    from reinstruct.runner import LocalRunner
     from reinstruct.serving import parse_servers
     from reinstruct.store import open_store
 

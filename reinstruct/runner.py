@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -23,18 +23,15 @@ import msgspec
 from reinstruct import errors
 from reinstruct.commit import Result, close, done_shards, result_of
 from reinstruct.container import verb_of
-from reinstruct.engines import OFFLINE, TRANSFORMERS, VLLM, Engine, Pool
-from reinstruct.errors import LLMUnavailable, RecipeError, ShardError
+from reinstruct.engines import OFFLINE, VLLM, Engine, Pool
+from reinstruct.errors import LLMUnavailable, ShardError
 from reinstruct.layout import ensure_layout, input_parts
-from reinstruct.llm import Sampling
 from reinstruct.machine import MODEL_VERBS, Cores, accelerated, cores_for, thread_limits
-from reinstruct.plan import Concat, Map, MeasureLoss, Model, Step, Train, TrainBase, models_in
+from reinstruct.plan import Concat, Model, Step, models_in
 from reinstruct.planfile import Plan, save, steps_of
-from reinstruct.serving import Servers, location, name_of, open_served, served_name, urls_of
-from reinstruct.stage import Ask
+from reinstruct.serving import location, name_of, served_name, urls_of
 from reinstruct.store import Store
-from reinstruct.suggest import suggestion
-from reinstruct.train.job import ENVIRONMENT, expect_libraries
+from reinstruct.train.job import ENVIRONMENT
 
 if TYPE_CHECKING:
     from reinstruct.vllm_server import Replicas
@@ -226,35 +223,6 @@ class _Work:
         return last
 
 
-def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
-    """Before anything is spent: every server answers and is of use, and what runs here can be run here."""
-    asked = {name_of(model) for model in _asked_models(plan)}
-    for name, urls in servers.items():
-        if name and name not in asked:
-            raise RecipeError(f"no model {name!r} is asked{suggestion(name, asked)}; asked are: {', '.join(asked)}")
-        open_served(urls).check()
-    trains = any(isinstance(step.action, (Train, TrainBase, MeasureLoss)) for step in steps_of(plan).values())
-    asks = any(not urls_of(model, servers) for model in _asked_models(plan))
-    if asks and engine.name != TRANSFORMERS:
-        engine.check()
-    if trains or (asks and engine.name == TRANSFORMERS):
-        expect_libraries()
-    for stage in _asking(plan):
-        if not urls_of(stage.model, servers):
-            able_for(engine)(stage.sampling)
-
-
-def able_for(engine: Engine) -> Callable[[Sampling], None]:
-    """What refuses a sampling that the engine cannot draw by."""
-    if engine.name == TRANSFORMERS:
-        from reinstruct.engine import expect_able
-    elif engine.name == OFFLINE:
-        from reinstruct.vllm_offline import expect_able
-    else:
-        return lambda sampling: None
-    return expect_able
-
-
 def ready_urls(servers: Replicas, model: Model | None) -> dict[str, tuple[str, ...]]:
     """The servers under the name of the model they serve; those that died are started anew first."""
     servers.start()
@@ -266,15 +234,6 @@ def package_path() -> dict[str, str]:
     """Environment in which another Python finds this package."""
     found = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {"PYTHONPATH": os.pathsep.join(filter(None, found))}
-
-
-def _asked_models(plan: Plan) -> list[Model]:
-    return [stage.model for stage in _asking(plan)]
-
-
-def _asking(plan: Plan) -> list[Ask[Any, Any]]:
-    maps = [step.action for step in steps_of(plan).values() if isinstance(step.action, Map)]
-    return [stage for action in maps for stage in action.stages if isinstance(stage, Ask)]
 
 
 def _needed_steps(step: Step) -> set[str]:

@@ -15,10 +15,11 @@ from reinstruct.container import task_from_executor_input, verb_of, write_execut
 from reinstruct.corpus.open import open_source
 from reinstruct.engines import Engine
 from reinstruct.errors import CorpusError, RecipeError
+from reinstruct.model_checks import check_models
 from reinstruct.plan import Step, read
 from reinstruct.planfile import Plan, newest, specs
 from reinstruct.records import Document
-from reinstruct.runner import LocalRunner, check_models
+from reinstruct.runner import LocalRunner
 from reinstruct.stages.gather import DropDuplicates
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore

@@ -16,10 +16,11 @@ from reinstruct.corpus.open import open_source
 from reinstruct.engines import Engine, Pool
 from reinstruct.errors import LLMError, RecipeError
 from reinstruct.layout import output_parts
+from reinstruct.model_checks import check_models
 from reinstruct.plan import read
 from reinstruct.planfile import Plan, specs, steps_of
 from reinstruct.records import Document, Pair
-from reinstruct.runner import LocalRunner, check_models
+from reinstruct.runner import LocalRunner
 from reinstruct.serve import adapters, usage, weights
 from reinstruct.serving import existing_model, open_served, served_name
 from reinstruct.stages.instruct import Template, WriteInstruction

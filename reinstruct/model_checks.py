@@ -1,0 +1,54 @@
+"""Before a run: can every model that is asked be asked, and in the way it is to be asked?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from reinstruct.engines import OFFLINE, TRANSFORMERS, Engine
+from reinstruct.errors import RecipeError
+from reinstruct.llm import Sampling
+from reinstruct.plan import Map, MeasureLoss, Model, Train, TrainBase
+from reinstruct.planfile import Plan, steps_of
+from reinstruct.serving import Servers, name_of, open_served, urls_of
+from reinstruct.stage import Ask
+from reinstruct.suggest import suggestion
+from reinstruct.train.job import expect_libraries
+
+
+def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
+    """Before anything is spent: every server answers and is of use, and what runs here can be run here."""
+    asked = {name_of(model) for model in _asked_models(plan)}
+    for name, urls in servers.items():
+        if name and name not in asked:
+            raise RecipeError(f"no model {name!r} is asked{suggestion(name, asked)}; asked are: {', '.join(asked)}")
+        open_served(urls).check()
+    trains = any(isinstance(step.action, (Train, TrainBase, MeasureLoss)) for step in steps_of(plan).values())
+    asks = any(not urls_of(model, servers) for model in _asked_models(plan))
+    if asks and engine.name != TRANSFORMERS:
+        engine.check()
+    if trains or (asks and engine.name == TRANSFORMERS):
+        expect_libraries()
+    for stage in _asking(plan):
+        if not urls_of(stage.model, servers):
+            able_for(engine)(stage.sampling)
+
+
+def able_for(engine: Engine) -> Callable[[Sampling], None]:
+    """What refuses a sampling that the engine cannot draw by."""
+    if engine.name == TRANSFORMERS:
+        from reinstruct.engine import expect_able
+    elif engine.name == OFFLINE:
+        from reinstruct.vllm_offline import expect_able
+    else:
+        return lambda sampling: None
+    return expect_able
+
+
+def _asked_models(plan: Plan) -> list[Model]:
+    return [stage.model for stage in _asking(plan)]
+
+
+def _asking(plan: Plan) -> list[Ask[Any, Any]]:
+    maps = [step.action for step in steps_of(plan).values() if isinstance(step.action, Map)]
+    return [stage for action in maps for stage in action.stages if isinstance(stage, Ask)]
