@@ -19,11 +19,11 @@ demo-short: $(VENV)/.train
 	$(BIN)/reinstruct run examples/demo.toml --limit 300 --out demo-short
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m slow
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # An environment of its own with a vLLM for CPUs, for tests and benchmarks of the real one. Made once, in .bench/vllm.
 vllm-env: $(BIN)/python
