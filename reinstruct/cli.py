@@ -114,7 +114,8 @@ def compare(
 ) -> None:
     """Run several recipes on the same inputs and tabulate what each made. What they share is done once.
 
-    Inputs and settings go to every recipe that takes them; --RECIPE.NAME VALUE to that one alone.
+    Inputs and settings go to every recipe that takes them; --RECIPE.NAME VALUE to that one alone. RECIPE@LABEL is a
+    recipe once more: `compare back_and_forth@filter back_and_forth@both --back_and_forth@filter.variant filter ...`.
     """
     from itertools import takewhile
 

@@ -8,6 +8,7 @@ recipe's figures count it in full, as if it had run alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -27,6 +28,7 @@ from reinstruct.suggest import suggestion
 SAMPLED = 400  # synthetic pairs of a recipe whose texts are looked at
 LOSSES = ("base", "seed-only", "final")
 TABLE = "compare"
+LABELLED = "@"
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,24 @@ def plan_comparison(
 ) -> dict[str, Plan]:
     """A plan for each recipe. `flags` are inputs and settings as --name value; each goes to the recipes that take it,
     --RECIPE.name to that recipe alone. RecipeError for one that nobody takes, and for everything `plan_run` finds.
+
+    A recipe may be compared with itself: RECIPE@LABEL is that recipe once more, and takes --RECIPE@LABEL.name too.
     """
-    found = {recipe.name: recipe for recipe in map(recipes.find, names)}
+    found = {_checked(name): recipes.find(name.partition(LABELLED)[0]) for name in names}
     if len(found) < 2:
         raise RecipeError("compare takes the names of two recipes or more, before any flag")
     groups = list(_groups(flags))
     given: dict[str, list[str]] = {name: [] for name in found}
     for group in groups:
-        takers = [name for name, recipe in found.items() if _takes(recipe, group[0])]
+        takers = [name for name, recipe in found.items() if _takes(name, recipe, group[0])]
         if not takers:
             known = sorted({f"--{each}" for recipe in found.values() for each in _known(recipe)})
             raise RecipeError(f"no recipe takes {group[0]}{suggestion(group[0], known)}")
         for name in takers:
             given[name] += [_without(name, group[0]), *group[1:]]
     return {
-        name: plan_run(wanted(name, flags, out="", limit=limit, held_out=held_out).ask) for name, flags in given.items()
+        name: plan_run(wanted(found[name].name, flags, out="", limit=limit, held_out=held_out).ask)
+        for name, flags in given.items()
     }
 
 
@@ -154,15 +159,22 @@ def _groups(flags: Sequence[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _takes(recipe: recipes.Recipe, flag: str) -> bool:
-    name = _without(recipe.name, flag).removeprefix("--").partition("=")[0].replace("-", "_").partition(".")[0]
+def _checked(name: str) -> str:
+    _, labelled, label = name.partition(LABELLED)
+    if labelled and not re.fullmatch(r"[A-Za-z0-9_-]+", label):
+        raise RecipeError(f"{name!r}: accepted behind {LABELLED} is a label of letters, digits, - and _")
+    return name
+
+
+def _takes(name: str, recipe: recipes.Recipe, flag: str) -> bool:
+    name = _without(name, flag).removeprefix("--").partition("=")[0].replace("-", "_").partition(".")[0]
     return name.removesuffix(COLUMNS) in _known(recipe)
 
 
 def _without(name: str, flag: str) -> str:
-    """--tegit.size is --size to tegit, and unknown to any other recipe."""
+    """--tegit.size is --size to tegit and to tegit@twice, and unknown to any other recipe."""
     head, dot, rest = flag.removeprefix("--").partition(".")
-    return f"--{rest}" if dot and head.replace("-", "_") == name else flag
+    return f"--{rest}" if dot and head.replace("-", "_") in (name, name.partition(LABELLED)[0]) else flag
 
 
 def _known(recipe: recipes.Recipe) -> list[str]:

@@ -49,6 +49,17 @@ def test_a_flag_goes_to_every_recipe_that_takes_it(flags):
     assert len(joined.inputs) == 2
 
 
+def test_a_recipe_is_compared_with_itself_under_labels(flags):
+    names = ["reinstruct@few", "reinstruct@many", "tegit"]
+    own = ["--reinstruct@many.size", "9", "--reinstruct.rules", "loose", "--reinstruct@few.size=3"]
+    plans = plan_comparison(names, [*flags, *own], limit=30, held_out=0.1)
+    assert list(plans) == names
+    assert [stage_settings(plans[name], "sample")["size"] for name in names] == [3, 9, 0]
+    assert [stage_settings(plans[name], "select")["min_chars"] for name in names[:2]] == [200, 200]
+    with pytest.raises(RecipeError, match=r"'tegit@': accepted behind @ is a label"):
+        plan_comparison(["tegit@", "tegit"], flags, limit=30, held_out=0.1)
+
+
 def test_a_flag_may_name_its_recipe(flags):
     plans = planned(flags, "--tegit.size", "5", "--reinstruct.sft.epochs", "2")
     assert [stage_settings(plans[name], "sample")["size"] for name in NAMES] == [0, 5]
