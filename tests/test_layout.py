@@ -86,13 +86,14 @@ def test_the_number_of_shards_is_no_part_of_the_identity(tmp_path):
     [
         (b'{"text": "a"}\n', ".jsonl"),
         (b'\xef\xbb\xbf [{"text": "a"}]', ".json"),
-        (gzip.compress(b'{"text": "a"}\n'), ".jsonl.gz"),
+        (gzip.compress(b'{"text": "a"}\n', mtime=0), ".jsonl.gz"),
         (b"PAR1...", ".parquet"),
         (b"WARC/1.0\r\n", ".warc"),
-        (gzip.compress(b"WARC/1.0\r\n"), ".warc.gz"),
+        (gzip.compress(b"WARC/1.0\r\n", mtime=0), ".warc.gz"),
         (b"<!DOCTYPE html><p>", ".html"),
         (b"some words", ".txt"),
     ],
+    ids=["lines", "json", "packed-lines", "parquet", "warc", "packed-warc", "html", "text"],
 )
 def test_standard_input_is_recognised_by_its_beginning(content, name):
     assert ending(content) == name
