@@ -14,7 +14,7 @@ from reinstruct.layout import ensure_layout
 from reinstruct.llm import LLM, Scripted
 from reinstruct.plan import Dataset, Model, Outcome, Step, Train, read, walk
 from reinstruct.planning import Ask, plan_run
-from reinstruct.recipes.humpback import SEED, STEPS, WEB, humpback, paper_schedule, scaling_coefficient
+from reinstruct.recipes.humpback import SEED, STEPS, WEB, humpback, paper_schedule
 from reinstruct.records import Document, Example, Pair
 from reinstruct.stages.judge import Rating
 from reinstruct.stages.segment import SegmentRules
@@ -231,15 +231,6 @@ def test_the_schedule_follows_the_sizes_that_are_known(world):
     assert training(world.plan(), "forward-2").settings == Sft(learning_rate=1e-5, batch_size=32)
     own = world.plan(size=9600, paper_steps=False, sft=Sft(epochs=7))
     assert {training(own, name).settings.epochs for name in ("backward", "forward-0", "forward-2")} == {7}
-
-
-def test_the_scaling_coefficient_is_the_slope_over_the_logarithm_of_size():
-    sizes = [100, 800, 6400]
-    assert scaling_coefficient(sizes, [10, 10 + 6.95 * 2.0794415, 10 + 6.95 * 4.158883]) == pytest.approx(6.95)
-    assert scaling_coefficient(sizes, [50, 50, 50]) == 0
-    for wrong in (([100], [1.0]), ([100, 100], [1.0, 2.0]), ([1, 2], [1.0])):
-        with pytest.raises(ValueError, match="two different sizes"):
-            scaling_coefficient(*wrong)
 
 
 def ids(outcome: Outcome) -> dict[str, str]:
