@@ -16,6 +16,7 @@ import msgspec
 
 from reinstruct import recipes
 from reinstruct.errors import RecipeError
+from reinstruct.evaluate.scaling import scaling_coefficient
 from reinstruct.planfile import Plan, save
 from reinstruct.planning import plan_run
 from reinstruct.publish import publish
@@ -64,7 +65,7 @@ def plan_comparison(
 
     A recipe may be compared with itself: RECIPE@LABEL is that recipe once more, and takes --RECIPE@LABEL.name too.
     """
-    found = {_checked(name): recipes.find(name.partition(LABELLED)[0]) for name in names}
+    found = {_checked(name): recipes.find(_recipe(name)) for name in names}
     if len(found) < 2:
         raise RecipeError("compare takes the names of two recipes or more, before any flag")
     groups = list(_groups(flags))
@@ -123,7 +124,26 @@ def as_rows(made: Sequence[Made]) -> list[list[str]]:
         rows.append([title, *(_number(getattr(each, name), digits) for each in made)])
     for label in LOSSES:
         rows.append([f"held-out nll, {label}", *(_number(each.nll.get(label), 3) for each in made)])
+    gains = scaling(made)
+    if any(gain is not None for gain in gains.values()):
+        rows.append(["final nll, for each e-fold of pairs", *(_number(gains[each.recipe], 3) for each in made)])
     return rows
+
+
+def scaling(made: Sequence[Made]) -> dict[str, float | None]:
+    """For each entry, how the final model's held-out loss changes with each e-fold of pairs, over all the entries of
+    its recipe; None where these are not of two sizes. Below zero means that more data helps.
+    """
+    points: dict[str, list[tuple[int, float]]] = {}
+    for each in made:
+        loss = each.nll.get("final")
+        if each.rows and loss is not None:
+            points.setdefault(_recipe(each.recipe), []).append((each.rows, loss))
+    slopes = {
+        name: scaling_coefficient(*zip(*found, strict=True)) if len({rows for rows, _ in found}) > 1 else None
+        for name, found in points.items()
+    }
+    return {each.recipe: slopes.get(_recipe(each.recipe)) for each in made}
 
 
 def as_markdown(made: Sequence[Made]) -> str:
@@ -145,6 +165,10 @@ _SHOWN = (
     ("distinct word pairs, outputs", "distinct_outputs", 3),
     ("distinct openings", "openings", 3),
 )
+
+
+def _recipe(name: str) -> str:
+    return name.partition(LABELLED)[0]
 
 
 def _groups(flags: Sequence[str]) -> Iterator[list[str]]:
@@ -174,7 +198,7 @@ def _takes(name: str, recipe: recipes.Recipe, flag: str) -> bool:
 def _without(name: str, flag: str) -> str:
     """--tegit.size is --size to tegit and to tegit@twice, and unknown to any other recipe."""
     head, dot, rest = flag.removeprefix("--").partition(".")
-    return f"--{rest}" if dot and head.replace("-", "_") in (name, name.partition(LABELLED)[0]) else flag
+    return f"--{rest}" if dot and head.replace("-", "_") in (name, _recipe(name)) else flag
 
 
 def _known(recipe: recipes.Recipe) -> list[str]:
