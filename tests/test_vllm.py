@@ -13,7 +13,6 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -55,9 +54,7 @@ def adapter(model, tmp_path_factory) -> Adapter:
     layers = ["q_proj", "v_proj", "up_proj", "down_proj"]
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        settings = LoraConfig(
-            r=4, lora_alpha=8, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM"
-        )
+        settings = LoraConfig(r=4, lora_alpha=8, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM")
         tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(model), settings)
     tuned.save_pretrained(made / "adapter")
     shutil.copytree(model, made / "merged")
