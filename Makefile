@@ -51,11 +51,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and alone, so that no other package chooses its build.
-$(VENV)/.train: pyproject.toml | $(BIN)/python
+$(VENV)/.torch: | $(BIN)/python
 	$(PIP) $(TORCH)
+	touch $@
+
+$(VENV)/.train: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[train]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.train
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[train,pipelines,dev]'
-	touch $@
+	touch $(VENV)/.train $@
