@@ -233,7 +233,7 @@ def small_plan(folder):
     pairs = (ROOT / "examples" / "seed.jsonl").read_text().splitlines(keepends=True)
     seed.write_text("".join([pair for pair in pairs if len(pair) < 700][:30]))
     # A rewriter this small never ends by itself: the likeliest letters end what it says.
-    ended = {"rewriting.max_tokens": 16, "rewriting.stop": ("e", "t", "a", "o", "i", "n", "s", "r")}
+    ended = {"rewriting.max_tokens": 16, "rewriting.temperature": 1.0, "rewriting.stop": tuple("etaoinsr")}
     settings = {"rules": "loose", "sft.epochs": 1.0, "sft.max_tokens": 512, **ended}
     inputs = {"corpus": "pydoc:logging", "seed": str(seed), "base": "scratch:tiny"}
     return plan_run(Ask("reinstruct", inputs, settings, held_out=0.2))

@@ -75,7 +75,8 @@ def urls(python, model, adapter):
 
 
 def named(urls: tuple[str, ...], name: str) -> tuple[str, ...]:
-    return tuple(f"{url}#model={name}" for url in urls)
+    """Addresses as a user gives them. On a busy machine a server that is started anew takes minutes."""
+    return tuple(f"{url}#model={name}&patience-s=900" for url in urls)
 
 
 @pytest.fixture(scope="module")
