@@ -2,7 +2,7 @@
 
     python benchmarks/generation.py [--prompts 200] [--rounds 3]
 
-A Llama of 10 million random parameters answers prompts of 8 to 160 words, greedily, with at most 128 tokens each; one
+A Llama of 10 million random parameters answers prompts of 8 to 80 words, greedily, with at most 128 tokens each; one
 token in 64 ends a reply, so replies are of many lengths, as real ones are. The other side is what everybody writes:
 prompts in the order they come, 32 at a time, padded at the left, `generate()`, decode. Both load the same folder and
 take turns; the ratio is the median of the rounds', and every text must be the same.
@@ -26,7 +26,7 @@ from reinstruct.llm import Request, Sampling  # noqa: E402
 
 GOAL = 1.5
 MODEL = ROOT / ".bench" / "random-10m"
-WORDS = (8, 160)  # of a prompt, at least and at most
+WORDS = (8, 80)  # of a prompt, at least and at most
 MAX_TOKENS = 128
 BATCH = 32
 ENDS_ONE_IN = 64  # tokens of the vocabulary

@@ -230,16 +230,16 @@ def test_a_resumed_shard_computes_the_windows_that_are_left_and_no_others(folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_tokens", [90, 150, 400])
+@pytest.mark.parametrize("batch_tokens", [90, 400])
 def test_a_reply_does_not_depend_on_whose_place_it_takes(folder, batch_tokens):
-    asked = [replace(request, position=n, key=str(n)) for n, request in enumerate(requests(8) * 4)]
+    asked = [replace(request, position=n, key=str(n)) for n, request in enumerate(requests(8) * 2)]
     narrow = InProcess(folder, max_batch=5, batch_tokens=batch_tokens, device="cpu")
-    drawn = Sampling(temperature=1.0, top_p=0.9, max_tokens=30, stop=("e",), repetition_penalty=1.1, logprobs=1)
+    drawn = Sampling(temperature=1.0, top_p=0.9, max_tokens=20, stop=("e", "o"), repetition_penalty=1.1, logprobs=1)
     several = replies(narrow, asked, drawn)
     for key, single in alone(InProcess(folder, device="cpu"), asked[:8], drawn).items():
         assert (several[key].text, several[key].finish) == (single.text, single.finish)
         assert [token.text for token in several[key].tokens] == [token.text for token in single.tokens]
-    assert len({reply.completion_tokens for reply in several.values()}) > 3, "rows must end at different times"
+    assert len({reply.completion_tokens for reply in several.values()}) > 2, "rows must end at different times"
 
 
 def test_the_earliest_stop_string_counts():
