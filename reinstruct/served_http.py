@@ -62,9 +62,9 @@ class Endpoint:
     async def close(self) -> None:
         await self._session.close()
 
-    async def ask(self, request: Request, model: str, sampling: Sampling, timeout_s: float = 0.0) -> Reply:
-        """The reply, within `timeout_s` where that is less than the endpoint's; TryAgain or LLMRefused otherwise."""
-        timeout_s = min(timeout_s or self._timeout_s, self._timeout_s)
+    async def ask(self, request: Request, model: str, sampling: Sampling, timeout_s: float) -> Reply:
+        """The reply, within `timeout_s` and the endpoint's own; TryAgain or LLMRefused otherwise."""
+        timeout_s = min(timeout_s, self._timeout_s)
         path = TEXT if isinstance(request.prompt, str) else CHAT
         ways = forms(sampling)
         way = min(self._form, len(ways) - 1)
