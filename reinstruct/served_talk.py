@@ -28,7 +28,7 @@ from reinstruct.served_terms import Terms, backoff_s, pause_before_retry_s
 class _Job:
     request: Request
     tries: int = 0  # that may have failed because of the request
-    pauses: int = 0
+    waits: int = 0  # for servers that had no room, or were away
     failed_at: Server | None = None
     until: float = 0.0  # on the loop's clock; 0 before the first try
 
@@ -222,9 +222,10 @@ class Talk:
         if rest_s := self._fleet.failed(server, error.wait_s):
             self._loop.call_later(rest_s, self._start_jobs)
         self._ill_since = None if self._fleet.some_well() else self._ill_since or now
-        pause_s = pause_before_retry_s(terms.backoff_s, job.request.key, job.pauses, error)
-        job.pauses += 1
-        job.tries += error.blame is Blame.REQUEST
+        is_own = error.blame is Blame.REQUEST
+        pause_s = pause_before_retry_s(terms.backoff_s, job.request.key, job.tries if is_own else job.waits, error)
+        job.tries += is_own
+        job.waits += not is_own
         job.failed_at = server
         if job.tries > terms.retries:
             raise LLMUnavailable(f"{name} gave no answer in {job.tries} tries; the last: {error}")
