@@ -43,9 +43,9 @@ from reinstruct.records import Document, Rejected
 from reinstruct.stages.text import SelectAdvice
 from reinstruct.store import open_store
 from reinstruct.stream import Tally, run_stages
-from reinstruct.tables import ROWS, Chunk, PartWriter
+from reinstruct.tables import PartWriter
 from reinstruct.corpus.open import open_source
-from reinstruct.corpus.read import read_batches
+from reinstruct.corpus.read import read_range
 source = open_source(sys.argv[2], Document)
 store = open_store(sys.argv[1])
 pl.DataFrame({"text": ["Load the rules."]}).select(SelectAdvice().reason())
@@ -54,9 +54,9 @@ n = 0
 with PartWriter(store, "kept.parquet", Document) as kept, PartWriter(store, "rejected.parquet", Rejected) as rejected:
     def chunks():
         for file in source.files:
-            for batch in read_batches(source, file, rows=ROWS):
-                yield Chunk(Document, rows=batch)
-    tally = Tally("bench", rejected.write_records)
+            for batch in read_range(source, file):
+                yield batch.split(Document)[0]
+    tally = Tally("bench", rejected.write)
     for chunk in run_stages([SelectAdvice()], chunks(), tally, None, None):
         kept.write(chunk)
 print(time.perf_counter() - started, tally.counts[0].read)

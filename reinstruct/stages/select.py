@@ -99,14 +99,9 @@ def release_capital_words(text: pl.Expr) -> pl.Expr:
 
 
 def capital_words(text: pl.Expr) -> pl.Expr:
-    """Tokens with two or more capitals and no small letter. White space is doubled: neighbours need one each."""
-    spaced = " " + text.str.replace_all(r"\s+", "  ") + " "
-    return count(spaced, r" [^\s\p{Ll}]*\p{Lu}[^\s\p{Ll}]*\p{Lu}[^\s\p{Ll}]* ")
-
-
-def may_be_capital_words(text: pl.Expr) -> pl.Expr:
-    """At least as many as there are `capital_words`: pairs of capitals with neither white space nor letters between."""
-    return count(text, r"\p{Lu}[^\s\p{Ll}\p{Lu}]*\p{Lu}")
+    """Tokens with two or more capitals and no small letter."""
+    paired = text.str.extract_all(r"\S*\p{Lu}[^\s\p{Ll}\p{Lu}]*\p{Lu}\S*")
+    return paired.list.eval(~pl.element().str.contains(r"\p{Ll}")).list.sum().cast(pl.Int64)
 
 
 def release_openers(lowered: pl.Expr) -> pl.Expr:

@@ -28,7 +28,6 @@ LETTERS = "share of characters that are letters"
 CODE_LINES = "share of lines like code, markup or tables"
 STUBS = "share of characters in lines of one to three words"
 STOP_WORD_SHARE = "share of words that are stop words"
-CAPITALS = "words in capitals"
 _FEW = 4  # pronouns that are looked for by one pattern
 
 
@@ -155,17 +154,12 @@ class SelectAdvice(Filter[Document]):
         return Limit("odd_punctuation", marks, "most", 0, told, test=select.contains_any(text, self.banned))
 
     def _style_limits(self, body: pl.Expr) -> list[Limit]:
-        most = self.max_capital_words
-        if self.compat:
-            capitals = Limit("capital_words", select.release_capital_words(body), "most", most, CAPITALS)
-        else:
-            may = select.may_be_capital_words(body) > most
-            capitals = Limit("capital_words", select.capital_words(body), "most", most, CAPITALS, may=may)
+        capitals = select.release_capital_words(body) if self.compat else select.capital_words(body)
         questions = count(body, r"\?" if self.compat else "[?？]")
         return [
             self._pronoun_limit(body),
             Limit("questions", questions, "most", self.max_question_marks, "question marks"),
-            capitals,
+            Limit("capital_words", capitals, "most", self.max_capital_words, "words in capitals"),
         ]
 
     def _pronoun_limit(self, body: pl.Expr) -> Limit:
