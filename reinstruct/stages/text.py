@@ -154,12 +154,14 @@ class SelectAdvice(Filter[Document]):
         return Limit("odd_punctuation", marks, "most", 0, told, test=select.contains_any(text, self.banned))
 
     def _style_limits(self, body: pl.Expr) -> list[Limit]:
+        most = self.max_capital_words
         capitals = select.release_capital_words(body) if self.compat else select.capital_words(body)
+        may = None if self.compat else select.may_be_capital_words(body) > most
         questions = count(body, r"\?" if self.compat else "[?？]")
         return [
             self._pronoun_limit(body),
             Limit("questions", questions, "most", self.max_question_marks, "question marks"),
-            Limit("capital_words", capitals, "most", self.max_capital_words, "words in capitals"),
+            Limit("capital_words", capitals, "most", most, "words in capitals", may=may),
         ]
 
     def _pronoun_limit(self, body: pl.Expr) -> Limit:
