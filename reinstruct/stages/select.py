@@ -162,9 +162,18 @@ def code_line_share(tidied: pl.Expr) -> pl.Expr:
     return count(tidied, _CODE_LINE) / lines(tidied)
 
 
-def stub_share(tidied: pl.Expr) -> pl.Expr:
-    """Characters in lines of fewer than four words, as menus, tables and indexes have them, 0 to 1."""
-    stubs = tidied.str.replace_all(r"(?m)^[ \t]*(?:[^ \t\n]+[ \t]+){3}[^ \t\n].*", "")
+def code_char_share(tidied: pl.Expr) -> pl.Expr:
+    """Characters in such lines, 0 to 1."""
+    return 1 - tidied.str.replace_all(_CODE_LINE, "").str.len_chars() / tidied.str.len_chars()
+
+
+def stub_share(tidied: pl.Expr, ended: str = "") -> pl.Expr:
+    """Characters in lines of fewer than four words, as menus, tables and indexes have them, 0 to 1.
+
+    Lines that match the pattern `ended` are none, however short.
+    """
+    others = r"^[ \t]*(?:[^ \t\n]+[ \t]+){3}[^ \t\n].*" + (f"|{ended}" if ended else "")
+    stubs = tidied.str.replace_all(f"(?m){others}", "")
     return stubs.str.len_chars() / tidied.str.len_chars()
 
 
