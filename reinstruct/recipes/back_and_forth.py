@@ -28,9 +28,10 @@ from reinstruct.stages.instruct import (
     WriteInstruction,
     example,
 )
-from reinstruct.stages.judge import KeepScore, Rating, Score, TeachRating
+from reinstruct.stages.judge import KeepScore, Score, TeachRating
 from reinstruct.stages.seed import KeepLanguage
 from reinstruct.stages.segment import KeepWithinContext
+from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
 
 VARIANTS = ("filter", "rewrite", "both", "distil")

@@ -15,9 +15,10 @@ from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Pair
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import PutWithSystem, TeachInstruction, Template, WriteInstruction
-from reinstruct.stages.judge import KeepScore, Rating, Score, TeachRating
+from reinstruct.stages.judge import KeepScore, Score, TeachRating
 from reinstruct.stages.seed import KeepLanguage
 from reinstruct.stages.segment import DropRepetitive, SegmentRules, SplitAtHeaders
+from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
 
 

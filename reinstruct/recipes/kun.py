@@ -20,8 +20,9 @@ from reinstruct.stage import Filter, Transform
 from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepCjk, KeepLikely, KeepWords, Keywords
 from reinstruct.stages.gather import Sample
 from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction
-from reinstruct.stages.judge import Choice, KeepScore, Score, TeachVerdict
+from reinstruct.stages.judge import KeepScore, Score, TeachVerdict
 from reinstruct.stages.text import KeepLengths
+from reinstruct.stages.verdict import Choice
 from reinstruct.train.settings import Sft
 
 
