@@ -69,6 +69,7 @@ def back_and_forth(
     """
     if variant not in VARIANTS:
         raise RecipeError(f"variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+    verdict.expect_on_scale("keep", keep)
     spoken = seed.map(KeepLanguage(seed_language), name="choose-seed")
     human = spoken.gather(Sample(seed_size, random_seed), name="human")
     backward = base.train(human.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)

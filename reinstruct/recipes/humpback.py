@@ -57,6 +57,7 @@ def humpback(
     """
     if rounds < 1:
         raise RecipeError(f"rounds is {rounds}; accepted: how often pairs are curated, 1 or more")
+    verdict.expect_on_scale("keep", keep)
     first = paper_schedule(seed_size, sft) if paper_steps and seed_size else sft
     later = paper_schedule(seed_size + size, sft) if paper_steps and seed_size and size else sft
 

@@ -93,6 +93,9 @@ class TextRules(Filter[Document]):
     max_words: int = 512
     min_cjk: float = 0.5
 
+    def __post_init__(self) -> None:
+        self.reason()  # its parts check their own bounds
+
     def reason(self) -> pl.Expr:
         lengths = KeepWords[Document]("text", self.min_words, self.max_words)
         return pl.coalesce(lengths.reason(), KeepCjk[Document]("text", self.min_cjk).reason())
@@ -179,6 +182,9 @@ class AnswerRules(Filter[Pair]):
     run: int = 10
     max_share: float = 0.2
     compat: bool = False
+
+    def __post_init__(self) -> None:
+        self.reason()  # its parts check their own bounds
 
     def reason(self) -> pl.Expr:
         lengths = KeepLengths[Pair]("output", min_chars=self.min_chars)

@@ -16,6 +16,7 @@ from reinstruct.draw import draw
 from reinstruct.llm import Prompt, Reply
 from reinstruct.records import Document, Drop, Example, Message, Pair, question
 from reinstruct.stage import Ask, Transform
+from reinstruct.stages.bounds import expect_share
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,9 @@ class LoseLines(Transform[Pair, Pair]):
 
     share: float = 0.2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        expect_share("LoseLines.share", self.share)
 
     def apply(self, record: Pair) -> Pair | Drop:
         pieces, glue = [line for line in record.output.split("\n") if line.strip()], "\n"

@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from reinstruct.errors import expect
 from reinstruct.records import Document, Drop
 from reinstruct.stage import Filter, Transform
+from reinstruct.stages.bounds import expect_at_least, expect_order, expect_share
 from reinstruct.stages.select import first_reason
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
@@ -47,6 +49,9 @@ class SplitAtHeaders(Transform[Document, Segment]):
     expands: ClassVar[bool] = True
     max_level: int = 6
 
+    def __post_init__(self) -> None:
+        expect(1 <= self.max_level <= 6, "SplitAtHeaders.max_level", self.max_level, "a level of headers, 1 to 6")
+
     def apply(self, record: Document) -> list[Segment] | Drop:
         lines = _html_lines(record.text) if _HTML_HEADER.search(record.text) else list(_markdown_lines(record.text))
         pieces: list[tuple[str, list[str]]] = [("", [])]
@@ -74,6 +79,9 @@ class SegmentRules(Filter[Segment]):
     require_header: bool = True
     allow_capitals: bool = False
     navigation: tuple[str, ...] = ("advertisement", "forum", "quick link", "free newsletter")
+
+    def __post_init__(self) -> None:
+        expect_order("SegmentRules.min_chars", self.min_chars, "max_chars", self.max_chars)
 
     @classmethod
     def plain(cls) -> SegmentRules:
@@ -107,6 +115,11 @@ class DropRepetitive(Transform[Segment, Document]):
     max_jaccard: float = 0.5
     min_words: int = 6
 
+    def __post_init__(self) -> None:
+        expect_at_least("DropRepetitive.ngram", self.ngram, 1)
+        expect_at_least("DropRepetitive.min_words", self.min_words, 1)
+        expect_share("DropRepetitive.max_jaccard", self.max_jaccard)
+
     def apply(self, record: Segment) -> Document | Drop:
         sentences = (_WORD.findall(sentence.lower()) for sentence in _SENTENCE_END.split(record.text))
         grams = [self._grams(words) for words in sentences if len(words) >= self.min_words]
@@ -132,6 +145,17 @@ class KeepWithinContext(Filter[Document]):
     reserved_tokens: int = 1024
     chars_per_token: float = 4.0
     min_chars: int = 1
+
+    def __post_init__(self) -> None:
+        accepted = f"fewer tokens than context_tokens, which is {self.context_tokens}"
+        expect(
+            self.reserved_tokens < self.context_tokens,
+            "KeepWithinContext.reserved_tokens",
+            self.reserved_tokens,
+            accepted,
+        )
+        expect(self.chars_per_token > 0, "KeepWithinContext.chars_per_token", self.chars_per_token, "a number above 0")
+        expect_order("KeepWithinContext.min_chars", self.min_chars, "the most characters that fit", self.max_chars)
 
     @property
     def max_chars(self) -> int:

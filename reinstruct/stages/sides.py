@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.stage import Filter, Transform
+from reinstruct.stages.bounds import expect_order, expect_share
 from reinstruct.stages.checks import CJK, DropCopies, DropRepetition, KeepWords
 from reinstruct.stages.select import count
 
@@ -52,6 +53,11 @@ class Sides:
     max_code_share: float = 0.02  # of characters
     openers: tuple[str, ...] = ("how to ", "how do i ", "please explain", "please describe", "can you ", "could you ")
     compat: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("asking_share", "rhetorical_share", "max_code_share"):
+            expect_share(f"Sides.{name}", getattr(self, name))
+        expect_order("Sides.min_answer_chars", self.min_answer_chars, "max_answer_chars", self.max_answer_chars)
 
     def of(self, text: str) -> str:
         """question, answer, or the reason why neither."""
@@ -143,6 +149,10 @@ class Guard(Filter[Pair]):
     max_repeated: float = 0.3  # of runs of four words
     max_copied: float = 0.6  # of runs of five words
     min_script: float = 0.5
+
+    def __post_init__(self) -> None:
+        expect_share("Guard.min_script", self.min_script)
+        self.reason()  # its parts check their own bounds
 
     def reason(self) -> pl.Expr:
         same_script = _script_overlap(pl.col(self.field), pl.col("document")) >= self.min_script

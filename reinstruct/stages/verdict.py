@@ -85,6 +85,10 @@ class Rating:
     def _regex(self) -> re.Pattern[str]:
         return re.compile(self.pattern, re.IGNORECASE | re.MULTILINE)
 
+    def expect_on_scale(self, name: str, given: float) -> None:
+        """RecipeError unless a verdict can give that number."""
+        expect(self.low <= given <= self.high, name, given, f"a rating from {self.low:g} to {self.high:g}")
+
     def value_in(self, text: str) -> float | Drop:
         """The number the reply states, or one of no_score, score_not_last, contradictory, score_out_of_range."""
         found = list(self._regex.finditer(text))
