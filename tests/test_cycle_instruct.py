@@ -18,7 +18,8 @@ from reinstruct.recipes.cycle_instruct import ANSWER, ASK, Answer, Polish, Rebui
 from reinstruct.records import Document, Drop, Pair, Rejected, question, to_table
 from reinstruct.stages.cluster import PruneClusters
 from reinstruct.stages.instruct import Template, example
-from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments, whole_sentences
+from reinstruct.stages.sentences import whole_sentences
+from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.store import LocalStore
 from reinstruct.worker import run_shard
 from tests.test_worker import rejected, rows

@@ -5,7 +5,6 @@ The one rule: a prompt is written once, as a Template; training and asking both 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import ClassVar
@@ -17,6 +16,7 @@ from reinstruct.llm import Prompt, Reply
 from reinstruct.records import Document, Drop, Example, Message, Pair, question
 from reinstruct.stage import Ask, Transform
 from reinstruct.stages.bounds import expect_share
+from reinstruct.stages.sentences import sentences
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,9 @@ class LoseLines(Transform[Pair, Pair]):
         expect_share("LoseLines.share", self.share)
 
     def apply(self, record: Pair) -> Pair | Drop:
-        pieces, glue = [line for line in record.output.split("\n") if line.strip()], "\n"
+        pieces = [f"{line}\n" for line in record.output.split("\n") if line.strip()]
         if len(pieces) < 3:
-            pieces, glue = _sentences(record.output), " "
+            pieces = sentences(record.output.strip())
         if len(pieces) < 2:
             return Drop("single_sentence")
         draws = [draw(self.seed, record.id, number) for number in range(len(pieces))]
@@ -145,7 +145,7 @@ class LoseLines(Transform[Pair, Pair]):
         if len(lost) == len(pieces):
             lost.discard(draws.index(max(draws)))
         kept = [piece for number, piece in enumerate(pieces) if number not in lost]
-        return replace(record, document=glue.join(kept), document_id=record.id)
+        return replace(record, document="".join(kept).strip(), document_id=record.id)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,3 @@ def system_first(prompt: Prompt, sentences: tuple[str, ...]) -> Prompt:
     if not said:
         return prompt
     return f"{said}\n\n{prompt}" if isinstance(prompt, str) else (Message("system", said), *prompt)
-
-
-def _sentences(text: str) -> list[str]:
-    return [piece for piece in re.split(r"(?<=[.!?])\s+", text.strip()) if piece]

@@ -20,13 +20,12 @@ from reinstruct.records import Document, Drop
 from reinstruct.stage import Filter, Transform
 from reinstruct.stages.bounds import expect_at_least, expect_order, expect_share
 from reinstruct.stages.select import first_reason
+from reinstruct.stages.sentences import sentences, words_in
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _HTML_HEADER = re.compile(r"<h[1-6][\s>]", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
-_WORD = re.compile(r"[\u3400-\u9fff\u3040-\u30ff]|\w+")
 
 Line = tuple[int, str]  # level of a header, 0 for text; the line itself
 
@@ -121,8 +120,8 @@ class DropRepetitive(Transform[Segment, Document]):
         expect_share("DropRepetitive.max_jaccard", self.max_jaccard)
 
     def apply(self, record: Segment) -> Document | Drop:
-        sentences = (_WORD.findall(sentence.lower()) for sentence in _SENTENCE_END.split(record.text))
-        grams = [self._grams(words) for words in sentences if len(words) >= self.min_words]
+        said = (words_in(text) for line in record.text.lower().splitlines() for text in sentences(line))
+        grams = [self._grams(words) for words in said if len(words) >= self.min_words]
         for one, other in combinations(grams, 2):
             shared = len(one & other)
             if shared and shared > self.max_jaccard * (len(one) + len(other) - shared):
