@@ -139,7 +139,7 @@ def span(text: str) -> str | Drop:
     marks, as in the prompt, and no span.
     """
     pieces = [part.split(OPEN)[-1].strip() for part in text.split(CLOSE)[:-1] if OPEN in part]
-    pieces = [piece for piece in pieces if piece != "and"]
+    pieces = [piece for piece in pieces if not _TALK.fullmatch(piece)]
     if not pieces:
         reason = "span_not_closed" if OPEN in text.split(CLOSE)[-1] else "no_span"
         return Drop(reason, text[:200], unreadable=True)
@@ -151,6 +151,7 @@ def span(text: str) -> str | Drop:
 
 
 OPEN, CLOSE = "[RES]", "[/RES]"
+_TALK = re.compile(r"\W*(?:and|to|until|or)(?:\W+the)?\W*")
 
 _REWRITE = f"""\
 An assistant is asked the question below, and a draft of its answer is at hand. Make the draft a better answer: one that
