@@ -7,12 +7,8 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from reinstruct import recipes
-from reinstruct.llm import Sampling
 from reinstruct.records import without_none
-from reinstruct.train.settings import Sft
 from tests.conftest import ROOT
-
-DESCRIBED_ELSEWHERE = (Sft, Sampling)
 
 
 @pytest.mark.parametrize("name", recipes.names())
