@@ -17,6 +17,7 @@ EDGES = {
     ("aiohttp", "asyncio"): ("reinstruct/served",),
     ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers"): (
         "reinstruct/train/",
+        "reinstruct/batching.py",
         "reinstruct/engine.py",
         "reinstruct/decoding.py",
         "reinstruct/embedding.py",

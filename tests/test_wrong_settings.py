@@ -37,8 +37,8 @@ WRONG = [
     ("tegit", {"min_chars": "5000"}, "min_chars is 5000; accepted: a number up to max_chars, which is 4000"),
     ("tegit", {"rules.min_input_grounded": "2"}, "rules.min_input_grounded is 2.0; accepted: a share from 0 to 1"),
     ("tegit", {"rules.max_output_chars": "5"}, "rules.min_output_chars is 10; accepted: a number up to"),
-    ("kun", {"texts.max_words": "3"}, "KeepWords.min_words is 20; accepted: a number up to max_words, which is 3"),
-    ("kun", {"texts.min_cjk": "50"}, "KeepCjk.min_share is 50.0; accepted: a share from 0 to 1"),
+    ("kun", {"texts.max_words": "3"}, "TextRules.min_words is 20; accepted: a number up to max_words, which is 3"),
+    ("kun", {"texts.min_cjk": "50"}, "TextRules.min_cjk is 50.0; accepted: a share from 0 to 1"),
     ("kun", {"answers.max_repeats": "0"}, "DropRepetition.max_repeats is 0; accepted: a whole number, 1 or more"),
     (
         "cycle_instruct",
