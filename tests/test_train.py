@@ -269,21 +269,13 @@ def measured(data, base, folder):
 @pytest.mark.slow
 def test_first_step_trains_on_what_the_loss_measures(data, base, tmp_path):
     metrics = run(sft_job(data, base, tmp_path, batch_size=8, epochs=0.1))
-    from reinstruct.train.rows import order
+    from reinstruct.train.packing import order
 
     measured(data, base, tmp_path / "loss")
     rows = [json.loads(line) for line in (tmp_path / "loss" / "rows.jsonl").read_text().splitlines()]
-    lengths = [total_tokens(data, base)[row["id"]] for row in rows]
-    first = [rows[index] for index in order(lengths, 8, 1, SETTINGS.seed)]
+    first = [rows[index] for index in order([0] * len(rows), 8, 1, SETTINGS.seed)]
     expected = sum(row["nll"] * row["tokens"] for row in first) / sum(row["tokens"] for row in first)
     assert metrics["curve"][0][1] == pytest.approx(expected, abs=2e-4)
-
-
-def total_tokens(data, base):
-    from reinstruct.train.model import load_tokenizer
-    from reinstruct.train.rows import encode_all, read_examples
-
-    return {row.id: len(row.ids) for row in encode_all(read_examples([data]), load_tokenizer(base), 256).rows}
 
 
 @pytest.mark.slow
@@ -432,24 +424,15 @@ def test_batches_are_at_most_a_quarter_of_the_rows(rows, batch, steps):
 
 
 @pytest.mark.slow
-def test_shares_multiply_to_the_batch():
-    from reinstruct.train.fit import shares
-
-    assert shares(128, 1, fitting=10) == (8, 16)
-    assert shares(128, 4, fitting=1000) == (32, 1)
-    assert shares(7, 1, fitting=3) == (1, 7)
-    assert shares(8, 1, fitting=0) == (1, 8)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 4])
 def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_path, rank):
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from reinstruct.train.fit import Schedule, TargetLossTrainer, fit
+    from reinstruct.train.fit import Schedule, fit
     from reinstruct.train.lora import Lora
     from reinstruct.train.model import load_model, load_tokenizer
     from reinstruct.train.rows import encode_all, read_examples
+    from reinstruct.train.target_loss import TargetLossTrainer
 
     tokenizer = load_tokenizer(base)
     rows = encode_all(read_examples([data]), tokenizer, 256).rows

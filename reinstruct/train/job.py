@@ -38,7 +38,8 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     `data` are Parquet files: of Example rows for sft and loss, of rows with a `text` for base. `base` is a model
     folder or hub id (sft and loss only). `work` keeps checkpoints between attempts; `out` appears when all is done.
     `settings` are Pretrain for base, else Sft, of which loss uses `max_tokens` alone.
-    `checkpoint_s` is the least number of seconds between two checkpoints.
+    `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
+    make batches (0: the training process itself); neither changes the model.
     """
 
     kind: Literal["sft", "base", "loss"]
@@ -48,6 +49,7 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     settings: S
     base: str = ""
     checkpoint_s: float = 60.0
+    loader_workers: int = 0
 
 
 AnyJob = Job[AnySettings]

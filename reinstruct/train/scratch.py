@@ -16,6 +16,7 @@ from reinstruct.train.checkpoints import building, is_first
 from reinstruct.train.fit import Schedule, fit
 from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain
 from reinstruct.train.text import blocks, read_texts, train_tokenizer
+from reinstruct.train.tokens import TokenRows
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -60,12 +61,13 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
         fitted = fit(
             new_model(size, tokenizer, settings.seed),
             tokenizer,
-            rows,
+            TokenRows.of(rows),
             schedule,
             work=Path(job.work),
             out=out,
             checkpoint_s=job.checkpoint_s,
             progress=progress,
+            loader_workers=job.loader_workers,
         )
         metrics = {
             "rows": len(texts),

@@ -17,7 +17,7 @@ from reinstruct.train import model as models
 from reinstruct.train.checkpoints import building, is_first
 from reinstruct.train.fit import Schedule, fit, processes
 from reinstruct.train.lora import Lora
-from reinstruct.train.rows import encode_all, read_examples, write_refused
+from reinstruct.train.rows import encode_once, write_refused
 from reinstruct.train.settings import Sft
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
     model = models.load_model(job.base, tokenizer)
-    found = encode_all(read_examples(job.data), tokenizer, models.longest_sequence(model, settings.max_tokens))
+    with processes().main_process_first():
+        limit = models.longest_sequence(model, settings.max_tokens)
+        found = encode_once(job.data, tokenizer, limit, Path(job.work) / "tokens.arrow")
     if found.with_messages and not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_TEMPLATE  # whoever serves the model renders conversations as it learnt them
     schedule = plan(settings, len(found.rows), processes().num_processes)
@@ -48,11 +50,12 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
             checkpoint_s=job.checkpoint_s,
             dtype=models.stored_dtype(job.base),
             progress=progress,
+            loader_workers=job.loader_workers,
         )
         metrics = {
             "rows": len(found.rows),
             "rejected": found.reasons,
-            "target_tokens": found.target_tokens,
+            "target_tokens": found.rows.target_tokens,
             "batch_size": schedule.batch,
             "epochs": round(schedule.steps * schedule.batch / len(found.rows), 3),
             **fitted.metrics(),
