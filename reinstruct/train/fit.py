@@ -17,7 +17,7 @@ import datasets
 import torch
 from accelerate import PartialState
 from transformers import PrinterCallback
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 

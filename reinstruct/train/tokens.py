@@ -84,7 +84,7 @@ class TokenRows(Sequence[Row]):
 
     @property
     def origins(self) -> list[str]:
-        return self.table.column("origin").to_pylist()
+        return [str(origin) for origin in self.table.column("origin").to_pylist()]
 
     @property
     def target_tokens(self) -> int:
