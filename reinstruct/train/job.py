@@ -24,6 +24,7 @@ S = TypeVar("S", bound=AnySettings, covariant=True)
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "safetensors")
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",), "wandb": ("wandb",)}
 ENVIRONMENT = {  # what libraries read when they are first imported
     "GOMP_SPINCOUNT": "2000",  # waiting threads soon sleep: on busy cores, spinning costs up to 15 times the work
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -110,8 +111,8 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
     if missing_files or not job.data:
         raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
     expect_libraries(find)
-    if isinstance(job.settings, Sft) and job.settings.lora_rank and find("peft") is None:
-        raise TrainingError('lora_rank needs peft: pip install "reinstruct[train]"')
+    if isinstance(job.settings, Sft):
+        _expect_able(job.settings, find)
     if job.kind == "base":
         expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:
@@ -123,6 +124,22 @@ def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -
     missing = [name for name in LIBRARIES if find(name) is None]
     if missing:
         raise TrainingError(f'training needs {", ".join(missing)}: pip install "reinstruct[train]"')
+
+
+def _expect_able(settings: Sft, find: Callable[[str], object]) -> None:
+    """TrainingError naming what a setting needs and this machine has not."""
+    if settings.lora_rank and find("peft") is None:
+        raise TrainingError('lora_rank needs peft: pip install "reinstruct[train]"')
+    for tracker in settings.report_to:
+        if not any(find(name) for name in TRACKERS[tracker]):
+            raise TrainingError(f"report_to {tracker} needs {TRACKERS[tracker][0]}: pip install {TRACKERS[tracker][0]}")
+    if settings.quantize:
+        if find("bitsandbytes") is None:
+            raise TrainingError("quantize 4bit needs bitsandbytes: pip install bitsandbytes")
+        import torch
+
+        if not torch.cuda.is_available():
+            raise TrainingError("quantize 4bit needs a GPU with CUDA; without one use lora_rank alone")
 
 
 def _check_settings(job: AnyJob) -> None:

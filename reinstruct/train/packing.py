@@ -1,15 +1,13 @@
-"""Which row is trained on when, and which rows share a forward pass.
+"""Which rows share a forward pass.
 
 The one rule: a pass holds whole rows of one optimizer step. So a step is the same with and without packing, and the
-plan hangs on the rows' lengths, the settings and the seed alone: not on workers, attempts or what was trained before.
-No torch in here.
+plan hangs on the rows' order and lengths alone, not on workers, attempts or what was trained before. No torch in here.
 """
 
 from __future__ import annotations
 
 import heapq
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
@@ -32,12 +30,6 @@ class Layout:
     packed: bool
     deal: Callable[[Sequence[int], Sequence[int], int], list[list[int]]]
     size: Callable[[Sequence[int], Sequence[int]], int]
-
-
-def order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[int]:
-    """Which row comes when: `steps` batches of `batch` rows, from one seeded shuffle of all rows after another."""
-    stream = _shuffles(len(lengths), seed)
-    return [next(stream) for _ in range(batch * steps)]
 
 
 def evenly(rows: Sequence[int], lengths: Sequence[int], passes: int) -> list[list[int]]:
@@ -145,12 +137,3 @@ def _cut(ranked: Sequence[int], lengths: Sequence[int], size: int) -> list[list[
             passes.append([])
         passes[-1].append(row)
     return passes
-
-
-def _shuffles(count: int, seed: int) -> Iterator[int]:
-    epoch = 0
-    while True:
-        rows = list(range(count))
-        random.Random(f"{seed}:{epoch}").shuffle(rows)
-        yield from rows
-        epoch += 1

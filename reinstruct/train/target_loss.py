@@ -1,4 +1,4 @@
-"""The loss of the target tokens, for CPUs: logits are computed for target tokens alone.
+"""The loss of the target tokens; on CPUs, logits are computed for target tokens alone.
 
 The one rule: a step's loss is the mean over all its target tokens, however they are dealt to passes and processes.
 Prompts are most of a row, and to a small model its vocabulary is half of the work. TRL leaves prompts out on GPUs only.
@@ -14,8 +14,22 @@ from trl.trainer.sft_trainer import SFTTrainer
 from reinstruct.train.batches import IGNORED
 
 
-class TargetLossTrainer(SFTTrainer):
-    """TRL's trainer with the loss below."""
+class HeldOutTrainer(SFTTrainer):
+    """TRL's trainer, whose `eval_loss` is the mean over all held-out target tokens, not over passes."""
+
+    held_out_targets = 0
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Any, Any, Any]:
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        passes: int = len(self.eval_dataset)  # pyright: ignore[reportArgumentType]
+        share = (inputs["labels"][:, 1:] != IGNORED).sum() * passes / self.held_out_targets
+        return loss * share.to(loss.device), logits, labels
+
+
+class TargetLossTrainer(HeldOutTrainer):
+    """The same with the loss below, for CPUs."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -61,14 +61,10 @@ class TokenRows(Sequence[Row]):
     def __getitem__(self, index: slice) -> TokenRows: ...
     def __getitem__(self, index: int | slice) -> Row | TokenRows:
         if isinstance(index, slice):
-            return self.take(range(len(self))[index])
+            return TokenRows(self.table.take(pa.array(range(len(self))[index], pa.int64())).combine_chunks())
         cells: Any = self.table.slice(index, 1)
         ids = array("i", self.tokens(index).tobytes())
         return Row(cells.column("id")[0].as_py(), ids, self.prompt_tokens(index), cells.column("origin")[0].as_py())
-
-    def take(self, rows: Sequence[int]) -> TokenRows:
-        """Some of the rows, copied."""
-        return TokenRows(self.table.take(pa.array(rows, pa.int64())).combine_chunks())
 
     def tokens(self, index: int) -> Any:
         """Ids of one row as an int32 array, without copying."""
@@ -83,12 +79,20 @@ class TokenRows(Sequence[Row]):
         return np.diff(self._starts).tolist()
 
     @property
+    def ids(self) -> list[str]:
+        return [str(id) for id in self.table.column("id").to_pylist()]
+
+    @property
     def origins(self) -> list[str]:
         return [str(origin) for origin in self.table.column("origin").to_pylist()]
 
     @property
     def target_tokens(self) -> int:
         return int(self._starts[-1] - self._prompts.sum(dtype=np.int64))
+
+    def targets_of(self, rows: Sequence[int]) -> int:
+        """Tokens of some rows that count in a loss: never the first of a row."""
+        return sum(self.lengths[row] - max(1, self.prompt_tokens(row)) for row in rows)
 
     def digest(self) -> str:
         """Of everything that is trained on: ids, borders and origins."""

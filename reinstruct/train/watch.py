@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
+from reinstruct.errors import TrainingError
 from reinstruct.train.checkpoints import mark
 
 if TYPE_CHECKING:
@@ -17,10 +20,14 @@ if TYPE_CHECKING:
 
 
 class Watch(TrainerCallback):
-    """Tells progress, asks for a checkpoint every `checkpoint_s` seconds and marks it once it is written."""
+    """Tells progress, asks for a checkpoint every `checkpoint_s` seconds and marks it once it is written.
 
-    def __init__(self, checkpoint_s: float, progress: Progress | None) -> None:
+    Every measurement (loss, learning rate, gradient norm, held-out loss) is a JSON line of `log`.
+    """
+
+    def __init__(self, checkpoint_s: float, log: Path, progress: Progress | None) -> None:
         self.checkpoint_s = checkpoint_s
+        self.log = log
         self.progress = progress
         self.first_step = 0
         self._saved = time.monotonic()
@@ -28,6 +35,19 @@ class Watch(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.first_step = state.global_step
         self._saved = time.monotonic()
+        if state.is_world_process_zero:
+            self.log.write_text("".join(map(_line, state.log_history)))  # what came after the checkpoint comes again
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        for name in ("loss", "eval_loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise TrainingError(
+                    f"{name} is {logs[name]} at step {state.global_step}: nothing of it was saved. "
+                    "A lower learning_rate or some warmup_ratio helps where a loss grows without end"
+                )
+        if state.is_world_process_zero:
+            with self.log.open("a") as file:
+                file.write(_line({**logs, "step": state.global_step}))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # saving is a joint act of all processes, whose clocks differ: the first one decides
@@ -44,3 +64,7 @@ class Watch(TrainerCallback):
         if state.is_world_process_zero:
             mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._saved = time.monotonic()
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry) + "\n"
