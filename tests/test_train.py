@@ -18,6 +18,7 @@ import pytest
 
 from reinstruct.errors import RecipeError, TrainingError
 from reinstruct.records import Document, Example, Message, to_table
+from reinstruct.settings import presets_of
 from reinstruct.train.checkpoints import building, mark, newest, prepare
 from reinstruct.train.job import Job, check, make_job, read_job, run
 from reinstruct.train.settings import Pretrain, Sft
@@ -36,6 +37,30 @@ def test_job_is_read_from_json(tmp_path):
     assert read_job(path) == msgspec.structs.replace(job, settings=Sft(epochs=1, max_tokens=512))
     path.write_text(json.dumps({"kind": "base", "data": [], "work": "w", "out": "o", "settings": {"size": "small"}}))
     assert read_job(path).settings == Pretrain("small")
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("reinstruct", Sft()),
+        ("kun", Sft(epochs=4, learning_rate=1e-5)),
+        ("crab", Sft(epochs=4, weights=("reverse=0.43",))),
+        ("cycle_instruct", Sft(learning_rate=1e-4, schedule="cosine", warmup_ratio=0.03, batch_size=8, lora_rank=8)),
+    ],
+)
+def test_presets_lie_under_what_is_given(preset, expected, tmp_path):
+    assert make_job(fields(settings={"preset": preset})).settings == expected
+    (tmp_path / "job.json").write_text(json.dumps(fields(settings={"seed": 7})))
+    assert read_job(tmp_path / "job.json", preset).settings == replace(expected, seed=7)
+
+
+def test_every_preset_is_one_and_unknown_ones_are_named():
+    for preset in presets_of(Sft):
+        make_job(fields(settings={"preset": preset}))
+    with pytest.raises(RecipeError, match="preset is 'lima'; accepted: reinstruct, humpback, "):
+        make_job(fields(settings={"preset": "lima"}))
+    with pytest.raises(RecipeError, match="preset is 'humpback'; accepted: none for Pretrain"):
+        make_job({"kind": "base", "data": ["a"], "work": "w", "out": "o", "settings": {"preset": "humpback"}})
 
 
 def test_unknown_fields_are_all_named():

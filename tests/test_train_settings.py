@@ -166,8 +166,8 @@ def test_adapters_are_gone_on_from(trained, base):
 
 
 def test_there_must_be_adapters_to_go_on_from(trained, base):
-    with pytest.raises(TrainingError, match="lora_continue: .* has no adapter/"):
+    with pytest.raises(TrainingError, match=r"lora_continue: .* has no adapter/"):
         trained("none", lora_rank=4, lora_continue=True)
     first = trained("first", lora_rank=4)
-    with pytest.raises(TrainingError, match="lora_rank is 8; the adapters of .* to go on from have rank 4"):
+    with pytest.raises(TrainingError, match=r"lora_rank is 8; the adapters of .* to go on from have rank 4"):
         trained("other", first, lora_rank=8, lora_continue=True)

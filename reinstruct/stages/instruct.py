@@ -46,8 +46,9 @@ def example(record: Pair, prompt: Prompt, target: str) -> Example:
 class TeachInstruction(Transform[Pair, Example]):
     """Pairs reversed: from the response, learn to write the instruction (and input) behind it.
 
-    `origin` names these rows. Mixed with rows that answer, they are an auxiliary objective, as in CRAB (Qi et al. 2024,
-    which takes 70 % forward rows): `Sft.weights` says by that name how many of them an epoch shows.
+    `origin` names these rows. Mixed with rows that answer, they are an auxiliary objective, as in CRAB
+    (https://arxiv.org/abs/2410.24175; its release takes 70 % forward rows): `Sft.weights` says by that name how many of
+    them an epoch shows.
     """
 
     template: Template

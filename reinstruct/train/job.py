@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from reinstruct.errors import RecipeError, TrainingError, expect
+from reinstruct.settings import presets_of
 from reinstruct.train.settings import Pretrain, Sft
 
 AnySettings = Sft | Pretrain
@@ -56,14 +58,20 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
 AnyJob = Job[AnySettings]
 
 
-def read_job(path: str | Path) -> AnyJob:
-    """The job in a JSON file; RecipeError naming what is missing, unknown or of the wrong type."""
+def read_job(path: str | Path, preset: str = "") -> AnyJob:
+    """The job in a JSON file; RecipeError naming what is missing, unknown or of the wrong type.
+
+    Its settings lie on top of those of `preset`, or of the preset they name themselves.
+    """
     try:
         fields = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise RecipeError(f"cannot read the job {path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise RecipeError(f"the job {path} is not a JSON object: {error}") from error
+    settings = fields.get("settings", {})
+    if preset and isinstance(settings, dict):
+        fields["settings"] = {"preset": preset, **settings}
     return make_job(fields)
 
 
@@ -73,6 +81,7 @@ def make_job(fields: dict[str, Any]) -> AnyJob:
     settings_type: type[AnySettings] = Pretrain if fields.get("kind") == "base" else Sft
     fields = {"settings": {}, **fields}
     if isinstance(fields["settings"], dict):
+        fields["settings"] = _on_preset(fields["settings"], settings_type)
         _expect_known("settings", fields["settings"], tuple(settings_type.__dataclass_fields__))
     try:
         return msgspec.convert(fields, Job[settings_type])
@@ -145,6 +154,16 @@ def _expect_able(settings: Sft, find: Callable[[str], object]) -> None:
 def _check_settings(job: AnyJob) -> None:
     settings = job.settings
     expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
+
+
+def _on_preset(settings: dict[str, Any], settings_type: type[AnySettings]) -> dict[str, Any]:
+    """Settings on top of those of the preset they name, such as {"preset": "humpback", "epochs": 2}."""
+    name, own = settings.get("preset"), {key: value for key, value in settings.items() if key != "preset"}
+    if name is None:
+        return own
+    presets = presets_of(settings_type)
+    expect(name in presets, "preset", name, ", ".join(presets) or f"none for {settings_type.__name__}")
+    return {**asdict(presets[name]()), **own}
 
 
 def _expect_known(where: str, fields: dict[str, Any], known: tuple[str, ...]) -> None:

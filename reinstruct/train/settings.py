@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reinstruct.errors import RecipeError, expect
 
@@ -64,6 +64,51 @@ class Sft:
     precision: str = "auto"  # of the computation; auto: bf16 where the hardware has it
     checkpointing: str = field(default="auto", metadata={"where": True})  # of activations; auto: large models on GPUs
     report_to: tuple[str, ...] = field(default=(), metadata={"where": True})  # tensorboard, mlflow, wandb
+
+    @classmethod
+    def reinstruct(cls) -> Sft:
+        """REInstruct's released train/sft.py; its number of epochs is not stated."""
+        return cls()
+
+    @classmethod
+    def humpback(cls) -> Sft:
+        """The paper's: 500 steps of 32 for 3,200 rows, the rate falling linearly from 1e-5 to 9e-6."""
+        falling = cls(learning_rate=1e-5, schedule="linear", end_ratio=0.9)
+        return replace(falling, epochs=5, batch_size=32, weight_decay=0.1, dropout=0.1)
+
+    @classmethod
+    def back_and_forth(cls) -> Sft:
+        """The paper's for 7B and 25,600 rows: the best of up to 1,200 steps of 32 (there 600, 900 and 1,200)."""
+        best = cls(held_out=0.02, eval_steps=300, keep="best", learning_rate=1e-5, schedule="cosine")
+        return replace(best, epochs=1.5, batch_size=32, weight_decay=0.1, dropout=0.1)
+
+    @classmethod
+    def kun(cls) -> Sft:
+        """The release's for the answer model; its label model takes 6 epochs."""
+        return cls(epochs=4, learning_rate=1e-5)
+
+    @classmethod
+    def wizardlm(cls) -> Sft:
+        """The release's for 7B: 64 sequences a step, cosine after two steps of some 3,300."""
+        return cls(epochs=3, learning_rate=2e-5, schedule="cosine", warmup_ratio=0.0006, batch_size=64)
+
+    @classmethod
+    def self_lengthen(cls) -> Sft:
+        """The release's LoRA for documents of 16,384 tokens; the rank is the default of its trainer. Later iterations
+        go on from the adapters of the one before: add `lora_continue`."""
+        adapters = cls(lora_rank=8, lora_dropout=0.0, learning_rate=1e-4, schedule="cosine", warmup_ratio=0.1)
+        return replace(adapters, epochs=4, batch_size=1, max_tokens=16_384, precision="bf16")
+
+    @classmethod
+    def cycle_instruct(cls) -> Sft:
+        """Those of the unofficial implementation; the paper states only LoRA."""
+        adapters = cls(lora_rank=8, lora_alpha=16, lora_dropout=0.05)
+        return replace(adapters, epochs=3, learning_rate=1e-4, schedule="cosine", warmup_ratio=0.03, batch_size=8)
+
+    @classmethod
+    def crab(cls) -> Sft:
+        """Four epochs (the model card); forward rows are 70 % of the release's mixture, reverse rows the rest."""
+        return cls(epochs=4, weights=("reverse=0.43",))
 
     def __post_init__(self) -> None:
         self._expect_numbers()
