@@ -1,7 +1,7 @@
 """Fine-tuning speed: rows dealt to full passes and logits of targets alone, against padding every row to the limit.
 
     python benchmarks/training.py                 # rows of Open Assistant, where the test data are; else of examples/
-    python benchmarks/training.py --kill          # what a kill and a resume cost, alone
+    python benchmarks/training.py --only kill     # what a kill and a resume cost; or: --only speed
 
 The peer is the released recipe of REInstruct as its train/sft.py sets it, on today's transformers: each row padded to
 2,048 tokens, one row a pass, logits of every position. Both sides train the same random Llama (about 50 million
@@ -170,9 +170,10 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     prepare(folder)
     lengths = write_lengths(folder)
     print(f"tokens of a row: median {statistics.median(lengths):.0f}, longest {max(lengths)}")
-    kill = killed(folder, 3 * options.steps, options.batch)
-    print(f"undisturbed {kill['undisturbed_s']} s, killed and resumed {kill['killed_s']} s")
-    if options.kill:
+    kill = killed(folder, 3 * options.steps, options.batch) if options.only != "speed" else {}
+    if kill:
+        print(f"undisturbed {kill['undisturbed_s']} s, killed and resumed {kill['killed_s']} s")
+    if options.only == "kill":
         return
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "released": []}
     for seed in range(options.seeds):
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--only", choices=("speed", "kill"))
     parser.add_argument("--side", choices=("ours", "released", "whole", "killed"))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)

@@ -136,7 +136,7 @@ def test_a_verb_list_is_given_by_its_path(tmp_path: Path):
         ({"rules.version": 3}, "unknown field of rules 'version'"),
         ({"rules": "loos"}, "setting rules is 'loos' (did you mean 'loose'?); accepted: loose"),
         ({"rules": 3}, "setting rules is 3; accepted: loose"),
-        ({"sft": "fast"}, "setting sft is 'fast'; accepted: its fields only"),
+        ({"sft": "fast"}, "setting sft is 'fast'; accepted: reinstruct, humpback"),
         ({"upsample": "two"}, "setting upsample is 'two'; accepted: a whole number"),
         ({"upsample": 2.5}, "setting upsample is 2.5; accepted: a whole number"),
         ({"upsample": {"a": 1}}, "setting upsample is {'a': 1}; accepted: a whole number"),

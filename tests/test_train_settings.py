@@ -158,11 +158,10 @@ def delta(adapters, alpha_by_rank):
 def test_adapters_are_gone_on_from(trained, base):
     first = trained("first", lora_rank=4)
     second = trained("second", first, lora_rank=4, lora_continue=True)
-    assert weights(second / "adapter" / "..") != weights(first)
     start, end = tensors(base), tensors(second)
     for name, added in delta(second / "adapter", 16 / 4).items():
         assert end[name].allclose(start[name] + added, atol=1e-5)
-    assert told(second)["curve"][0][1] < 0.9 * told(first)["curve"][0][1]
+    assert told(second)["curve"][0][1] < told(first)["curve"][0][1]  # the same rows
 
 
 def test_there_must_be_adapters_to_go_on_from(trained, base):

@@ -65,9 +65,8 @@ def _rates(schedule: Schedule) -> dict[str, Any]:
         rates |= {"lr_scheduler_type": "cosine_with_min_lr"}
         rates |= {"lr_scheduler_kwargs": {"min_lr_rate": settings.end_ratio}}
     elif settings.end_ratio and settings.schedule == "linear":
-        rates |= {"lr_scheduler_type": "warmup_stable_decay"}
-        decay = {"decay_type": "linear", "min_lr_ratio": settings.end_ratio, "num_stable_steps": 0}
-        rates |= {"lr_scheduler_kwargs": {**decay, "num_decay_steps": schedule.steps - warmup}}
+        end = settings.learning_rate * settings.end_ratio
+        rates |= {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": end, "power": 1.0}}
     return rates
 
 

@@ -122,11 +122,10 @@ class Sft:
     def _expect_numbers(self) -> None:
         for name in ("epochs", "learning_rate", "lora_alpha", "eval_steps", "batch_size"):
             expect(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
-        for name in ("warmup_ratio", "lora_dropout", "dropout", "held_out", "beta2"):
+        for name in ("warmup_ratio", "end_ratio", "lora_dropout", "dropout", "held_out", "beta2"):
             expect(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more and below 1")
         for name in ("weight_decay", "neftune_alpha", "lora_rank", "patience"):
             expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        expect(0 <= self.end_ratio <= 1, "end_ratio", self.end_ratio, "0 to 1")
         expect(self.max_tokens > 1, "max_tokens", self.max_tokens, "2 or more")
 
     def _expect_names(self) -> None:
