@@ -278,10 +278,11 @@ def _training(run: Run, spec: StepSpec, label: str) -> TrainingView:
 
 
 def _numbers(metrics: dict[str, Any]) -> list[str]:
-    packing: dict[str, Any] = metrics.get("packing") or {}
+    packing: Any = metrics.get("packing")
+    known = {**metrics, **packing} if isinstance(packing, dict) else metrics
     shown = [("rows", 0), ("steps", 0), ("epochs", 1), ("loss", 3), ("efficiency", 2), ("tokens_per_s", 0)]
     seconds = text.measured(metrics, "seconds")
-    numbers = [text.number(text.measured({**metrics, **packing}, name), digits) for name, digits in shown]
+    numbers = [text.number(text.measured(known, name), digits) for name, digits in shown]
     return [*numbers, "–" if seconds is None else text.duration(seconds)]
 
 
