@@ -75,8 +75,7 @@ class SampleView:
 
 @dataclass(frozen=True)
 class TrainingView:
-    """One trained model. `numbers`: rows, steps, epochs, last loss, share of positions filled, tokens a second, time;
-    empty while unfinished."""
+    """One trained model. `numbers`: rows, steps, epochs, last loss, efficiency, tokens a second, time; or none yet."""
 
     label: str
     step: str
