@@ -84,14 +84,15 @@ def released(folder: Path, steps: int, batch: int, seed: int) -> dict[str, Any]:
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     from reinstruct.train import model as models
-    from reinstruct.train.packing import order
     from reinstruct.train.rows import encode_all, read_examples
+    from reinstruct.train.schedule import Schedule, order
+    from reinstruct.train.settings import Sft
 
     models.quiet()
     tokenizer = models.load_tokenizer(str(folder / "base"))
     model = models.load_model(str(folder / "base"), tokenizer)
     rows = encode_all(read_examples([str(folder / "rows.parquet")]), tokenizer, LIMIT).rows
-    planned = order(rows.lengths, batch, steps, seed)
+    planned = order(rows, range(len(rows)), Schedule(steps, batch, Sft(seed=seed)))
 
     def features(row: int) -> dict[str, list[int]]:
         ids, prompt = rows.tokens(row).tolist(), rows.prompt_tokens(row)

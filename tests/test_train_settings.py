@@ -135,6 +135,28 @@ def test_training_stops_when_nothing_gets_better(trained):
     assert found["steps"] == found["kept_step"] + 4 < found["settings"]["epochs"] * 4
 
 
+class StopEarly(Exception):
+    """Raised in the middle of a training, as a kill would end it."""
+
+
+def test_interrupted_training_keeps_and_stops_as_an_undisturbed_one(trained):
+    settings = {"epochs": 20, "learning_rate": 0.1, "held_out": 0.3, "eval_steps": 2, "keep": "best", "patience": 2}
+    whole = trained("whole", **settings)
+    stop_at = told(whole)["kept_step"] + 3
+
+    def stop(done, total):
+        if done == stop_at:
+            raise StopEarly
+
+    with pytest.raises(StopEarly):
+        trained("cut", progress=stop, checkpoint_s=0.0, **settings)
+    cut = trained("cut", **settings)
+    assert weights(cut) == weights(whole)
+    for name in ("steps", "kept_step", "held_out", "curve"):
+        assert told(cut)[name] == told(whole)[name]
+    assert logged(cut, "loss") == logged(whole, "loss")
+
+
 def test_a_loss_that_is_no_number_ends_the_training(trained, tmp_path):
     with pytest.raises(TrainingError, match=r"(loss|grad_norm) is (nan|inf) at step \d: nothing of it was saved"):
         trained("wild", learning_rate=1e30)

@@ -41,6 +41,7 @@ def arguments(schedule: Schedule, folder: Path, passes: int, parameters: int, lo
         bf16=_bf16(settings.precision),
         activation_checkpointing=_checkpoints_activations(settings.checkpointing, parameters),
         save_total_limit=KEPT_CHECKPOINTS,
+        restore_callback_states_from_checkpoint=True,  # how long nothing got better, for `patience`
         logging_steps=1,
         logging_nan_inf_filter=False,  # a loss that is no number ends the training
         report_to=list(settings.report_to) or "none",
