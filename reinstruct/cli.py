@@ -33,7 +33,10 @@ OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}  # inputs and 
 Name = Annotated[str, typer.Argument(metavar="RECIPE", help="a recipe's name, or a run file (.toml)")]
 Out = Annotated[str, typer.Option(help="folder or file:// URI for everything the run makes; default runs/RECIPE")]
 Limit = Annotated[int | None, typer.Option(help="take only that many documents; 0 takes all")]
-HeldOut = Annotated[float | None, typer.Option(help="share of the seed kept from every model to measure on [0.1]")]
+HeldOut = Annotated[
+    str | None,
+    typer.Option(help="measure models on this share of the seed, kept from them [0.1], or on a file of pairs"),
+]
 Server = Annotated[
     list[str] | None,
     typer.Option(help="[MODEL=]URL[,URL...]: an OpenAI-protocol server, for every model or for the one named"),
@@ -102,7 +105,9 @@ def run(
 @app.command(context_settings=OPEN)
 def compare(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="two recipes or more, then their flags")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="RECIPE...", help="two recipes or run files or more, then their flags")
+    ],
     out: Annotated[str, typer.Option(help="folder or file:// URI for everything the runs make")] = "runs/compare",
     limit: Limit = None,
     held_out: HeldOut = None,
@@ -114,8 +119,9 @@ def compare(
 ) -> None:
     """Run several recipes on the same inputs and tabulate what each made. What they share is done once.
 
-    Inputs and settings go to every recipe that takes them; --RECIPE.NAME VALUE to that one alone. RECIPE@LABEL is a
-    recipe once more: `compare back_and_forth@filter back_and_forth@both --back_and_forth@filter.variant filter ...`.
+    Inputs and settings go to every recipe that takes them; --RECIPE.NAME VALUE to that one alone. A run file stands for
+    its recipe with what the file says. RECIPE@LABEL is a recipe once more:
+    `compare back_and_forth@filter back_and_forth@both --back_and_forth@filter.variant filter ...`.
     """
     from itertools import takewhile
 
@@ -185,7 +191,8 @@ def report(out: Annotated[str, typer.Argument(help="folder of a run")]) -> None:
 def explain(
     text: Annotated[str, typer.Argument(metavar="TEXT|FILE|-", help="a text, a file of it, or - for standard input")],
     rules: Annotated[
-        str, typer.Option(help="general, general-han, general-other, web, gopher, c4 or fineweb")
+        str,
+        typer.Option(help="general, web, gopher, c4, fineweb, air, kun, reinstruct, humpback or another"),
     ] = "general",
 ) -> None:
     """Show what each quality rule counts in one document, its limit and verdict, and the first reason to reject it."""
@@ -245,7 +252,7 @@ def _fail(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _wanted(name: str, context: typer.Context, out: str, limit: int | None, held_out: float | None) -> Wanted:
+def _wanted(name: str, context: typer.Context, out: str, limit: int | None, held_out: str | None) -> Wanted:
     from reinstruct.runfile import wanted
 
     return wanted(name, context.args, out=out, limit=limit, held_out=held_out)

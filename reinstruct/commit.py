@@ -112,6 +112,13 @@ class Result(Struct):
         return summed([done.usage for done in self.shards if done.usage])
 
 
+# Made here, once, while one thread runs: msgspec describes a type to itself at its first use, and a second thread that
+# decodes meanwhile crashes the process (0.22).
+_DONE = msgspec.json.Decoder(Done)
+_LAYOUT = msgspec.json.Decoder(Layout)
+_RESULT = msgspec.json.Decoder(Result)
+
+
 def merged(counts: list[Count]) -> list[Count]:
     """Counts of the same stage added up."""
     total: dict[str, Count] = {}
@@ -135,19 +142,19 @@ def done_shards(store: Store, step_id: str) -> dict[int, Done]:
     """The committed shards of a step."""
     found: dict[int, Done] = {}
     for name in store.names(f"steps/{step_id}/done"):
-        done = _decoded(store, name, Done)
+        done = _decoded(store, name, _DONE)
         if done is not None:
             found[done.shard] = done
     return found
 
 
 def layout_of(store: Store, step_id: str) -> Layout | None:
-    return _decoded(store, f"steps/{step_id}/layout.json", Layout)
+    return _decoded(store, f"steps/{step_id}/layout.json", _LAYOUT)
 
 
 def result_of(store: Store, step_id: str) -> Result | None:
     """A step's result, or None while a shard is missing. One small read once the step was closed."""
-    return _decoded(store, f"steps/{step_id}/result.json", Result)
+    return _decoded(store, f"steps/{step_id}/result.json", _RESULT)
 
 
 def close(store: Store, step_id: str) -> Result:
@@ -160,11 +167,11 @@ def close(store: Store, step_id: str) -> Result:
     return result
 
 
-def _decoded(store: Store, name: str, struct: type[T]) -> T | None:
+def _decoded(store: Store, name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
     data = store.get(name)
     if data is None:
         return None
     try:
-        return msgspec.json.decode(data, type=struct)
+        return decoder.decode(data)
     except msgspec.DecodeError as error:
         raise StoreError(f"{store.root}/{name} is damaged: {error}") from error

@@ -16,17 +16,17 @@ import msgspec
 
 from reinstruct import recipes
 from reinstruct.errors import RecipeError
+from reinstruct.evaluate.scaling import scaling_coefficient
 from reinstruct.planfile import Plan, save
-from reinstruct.planning import plan_run
+from reinstruct.planning import LOSSES, plan_run
 from reinstruct.publish import publish
 from reinstruct.records import Pair
 from reinstruct.report_rows import Run, open_run
-from reinstruct.runfile import COLUMNS, wanted
+from reinstruct.runfile import COLUMNS, read_run_file, wanted
 from reinstruct.store import Store
 from reinstruct.suggest import suggestion
 
 SAMPLED = 400  # synthetic pairs of a recipe whose texts are looked at
-LOSSES = ("base", "seed-only", "final")
 TABLE = "compare"
 LABELLED = "@"
 
@@ -57,14 +57,16 @@ class Made:
 
 
 def plan_comparison(
-    names: Sequence[str], flags: Sequence[str], *, limit: int | None, held_out: float | None
+    names: Sequence[str], flags: Sequence[str], *, limit: int | None, held_out: str | None
 ) -> dict[str, Plan]:
     """A plan for each recipe. `flags` are inputs and settings as --name value; each goes to the recipes that take it,
     --RECIPE.name to that recipe alone. RecipeError for one that nobody takes, and for everything `plan_run` finds.
 
-    A recipe may be compared with itself: RECIPE@LABEL is that recipe once more, and takes --RECIPE@LABEL.name too.
+    A run file stands for its recipe with the file's inputs and settings, which flags go before. A recipe may be
+    compared with itself: RECIPE@LABEL (or FILE@LABEL) is that recipe once more, and takes --RECIPE@LABEL.name too.
     """
-    found = {_checked(name): recipes.find(name.partition(LABELLED)[0]) for name in names}
+    asked = _asked(names)
+    found = {name: recipes.find(_recipe(name)) for name in asked}
     if len(found) < 2:
         raise RecipeError("compare takes the names of two recipes or more, before any flag")
     groups = list(_groups(flags))
@@ -77,9 +79,23 @@ def plan_comparison(
         for name in takers:
             given[name] += [_without(name, group[0]), *group[1:]]
     return {
-        name: plan_run(wanted(found[name].name, flags, out="", limit=limit, held_out=held_out).ask)
+        name: plan_run(wanted(asked[name], flags, out="", limit=limit, held_out=held_out).ask)
         for name, flags in given.items()
     }
+
+
+def _asked(names: Sequence[str]) -> dict[str, str]:
+    """What each entry of the table is called -> the recipe or run file it is planned from."""
+    asked: dict[str, str] = {}
+    for name in names:
+        source, labelled, label = name.rpartition(LABELLED) if LABELLED in name else (name, "", "")
+        if labelled and not re.fullmatch(r"[A-Za-z0-9_-]+", label):
+            raise RecipeError(f"{name!r}: accepted behind {LABELLED} is a label of letters, digits, - and _")
+        recipe = read_run_file(source).recipe if source.endswith(".toml") else source
+        called = f"{recipe}{labelled}{label}"
+        if asked.setdefault(called, source) != source:
+            raise RecipeError(f"{asked[called]} and {source} are both {called}; tell them apart as {source}@LABEL")
+    return asked
 
 
 def merged(plans: Mapping[str, Plan]) -> Plan:
@@ -123,7 +139,26 @@ def as_rows(made: Sequence[Made]) -> list[list[str]]:
         rows.append([title, *(_number(getattr(each, name), digits) for each in made)])
     for label in LOSSES:
         rows.append([f"held-out nll, {label}", *(_number(each.nll.get(label), 3) for each in made)])
+    gains = scaling(made)
+    if any(gain is not None for gain in gains.values()):
+        rows.append(["final nll, for each e-fold of pairs", *(_number(gains[each.recipe], 3) for each in made)])
     return rows
+
+
+def scaling(made: Sequence[Made]) -> dict[str, float | None]:
+    """For each entry, how the final model's held-out loss changes with each e-fold of pairs, over all the entries of
+    its recipe; None where these are not of two sizes. Below zero means that more data helps.
+    """
+    points: dict[str, list[tuple[int, float]]] = {}
+    for each in made:
+        loss = each.nll.get("final")
+        if each.rows and loss is not None:
+            points.setdefault(_recipe(each.recipe), []).append((each.rows, loss))
+    slopes = {
+        name: scaling_coefficient(*zip(*found, strict=True)) if len({rows for rows, _ in found}) > 1 else None
+        for name, found in points.items()
+    }
+    return {each.recipe: slopes.get(_recipe(each.recipe)) for each in made}
 
 
 def as_markdown(made: Sequence[Made]) -> str:
@@ -147,6 +182,10 @@ _SHOWN = (
 )
 
 
+def _recipe(name: str) -> str:
+    return name.partition(LABELLED)[0]
+
+
 def _groups(flags: Sequence[str]) -> Iterator[list[str]]:
     """Each flag with its value."""
     group: list[str] = []
@@ -159,13 +198,6 @@ def _groups(flags: Sequence[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _checked(name: str) -> str:
-    _, labelled, label = name.partition(LABELLED)
-    if labelled and not re.fullmatch(r"[A-Za-z0-9_-]+", label):
-        raise RecipeError(f"{name!r}: accepted behind {LABELLED} is a label of letters, digits, - and _")
-    return name
-
-
 def _takes(name: str, recipe: recipes.Recipe, flag: str) -> bool:
     name = _without(name, flag).removeprefix("--").partition("=")[0].replace("-", "_").partition(".")[0]
     return name.removesuffix(COLUMNS) in _known(recipe)
@@ -174,7 +206,7 @@ def _takes(name: str, recipe: recipes.Recipe, flag: str) -> bool:
 def _without(name: str, flag: str) -> str:
     """--tegit.size is --size to tegit and to tegit@twice, and unknown to any other recipe."""
     head, dot, rest = flag.removeprefix("--").partition(".")
-    return f"--{rest}" if dot and head.replace("-", "_") in (name, name.partition(LABELLED)[0]) else flag
+    return f"--{rest}" if dot and head.replace("-", "_") in (name, _recipe(name)) else flag
 
 
 def _known(recipe: recipes.Recipe) -> list[str]:

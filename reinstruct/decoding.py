@@ -5,8 +5,7 @@ The one rule: a row draws from its own generator, so its tokens do not depend on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reinstruct.llm import Sampling
@@ -17,69 +16,79 @@ if TYPE_CHECKING:
 NUCLEUS = 256  # most likely tokens tried first for top_p; sorting a whole vocabulary costs more than a small model
 
 
-@dataclass
 class Chooser:
-    """Picks each row's next token. `drawn` [rows, steps] are uniform numbers from each row's own generator."""
+    """Picks each row's next token, for rows of (prompt ids, most new tokens, seed)."""
 
-    sampling: Sampling
-    drawn: torch.Tensor | None
-    prompts: list[list[int]]
-    seen: torch.Tensor | None = None  # [rows, vocabulary]: tokens of prompt and reply, for the repetition penalty
-    said: torch.Tensor | None = None  # [rows, vocabulary]: how often in the reply, for the other penalties
+    def __init__(self, rows: Sequence[tuple[list[int], int, int]], sampling: Sampling, device: Any) -> None:
+        self._sampling, self._device = sampling, device
+        self._prompts = [ids for ids, _, _ in rows]
+        self._draws = [_draws(room, seed) for _, room, seed in rows] if sampling.temperature > 0 else []
+        self._seen: torch.Tensor | None = None  # [rows, vocabulary]: tokens of prompt and reply
+        self._said: torch.Tensor | None = None  # [rows, vocabulary]: how often in the reply
 
-    @classmethod
-    def of(cls, rows: Sequence[tuple[list[int], int, int]], sampling: Sampling, device: Any) -> Chooser:
-        """For rows of (prompt ids, most new tokens, seed)."""
-        import torch
-
-        drawn = None
-        if sampling.temperature > 0:
-            generators = [torch.Generator().manual_seed(seed % 2**63) for _, _, seed in rows]
-            draws = [torch.rand(room, generator=own) for (_, room, _), own in zip(rows, generators, strict=True)]
-            drawn = torch.nn.utils.rnn.pad_sequence(draws, batch_first=True).to(device)
-        return cls(sampling, drawn, [ids for ids, _, _ in rows])
-
-    def keep(self, rows: torch.Tensor) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone."""
-        self.drawn = None if self.drawn is None else self.drawn[rows]
-        self.seen = None if self.seen is None else self.seen[rows]
-        self.said = None if self.said is None else self.said[rows]
+        self._draws = [self._draws[row] for row in rows] if self._draws else []
+        self._seen = None if self._seen is None else self._seen[rows]
+        self._said = None if self._said is None else self._said[rows]
 
-    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+    def seat(self, rows: Sequence[int], other: Chooser) -> None:
+        """Put another chooser's rows in the place of these. Both have chosen before."""
+        for row, draws in zip(rows, other._draws, strict=False):  # greedy: none
+            self._draws[row] = draws
+        if self._seen is not None:
+            self._seen[rows] = other._seen
+        if self._said is not None:
+            self._said[rows] = other._said
+
+    def choose(self, logits: torch.Tensor) -> torch.Tensor:
         """Next token ids [rows, 1] from logits [rows, vocabulary]."""
-        sampling = self.sampling
+        sampling = self._sampling
         if sampling.repetition_penalty != 1.0:
             logits = self._penalised(logits)
         if sampling.presence_penalty or sampling.frequency_penalty:
             logits = self._discouraged(logits)
-        if self.drawn is None:
-            chosen = logits.argmax(-1, keepdim=True)
-        else:
+        if self._draws:
             chances = _likeliest((logits / sampling.temperature).softmax(-1), sampling.top_k, sampling.min_p)
-            chosen = _draw(chances, sampling.top_p, self.drawn[:, step : step + 1])
-        if self.seen is not None:
-            self.seen.scatter_(1, chosen, True)
-        if self.said is not None:
-            self.said.scatter_add_(1, chosen, self.said.new_ones(chosen.shape))
+            chosen = _draw(chances, sampling.top_p, self._drawn())
+        else:
+            chosen = logits.argmax(-1, keepdim=True)
+        if self._seen is not None:
+            self._seen.scatter_(1, chosen, True)
+        if self._said is not None:
+            self._said.scatter_add_(1, chosen, self._said.new_ones(chosen.shape))
         return chosen
+
+    def _drawn(self) -> torch.Tensor:
+        """The next uniform number [rows, 1] of each row; 0 for rows that have had theirs."""
+        import torch
+
+        return torch.tensor([[next(draws, 0.0)] for draws in self._draws], device=self._device)
 
     def _discouraged(self, logits: torch.Tensor) -> torch.Tensor:
         """OpenAI's penalties: subtracted once for a token the reply has, and once for each time it has it."""
-        if self.said is None:
-            self.said = logits.new_zeros(logits.shape)
-        once = self.sampling.presence_penalty * (self.said > 0)
-        return logits - once - self.sampling.frequency_penalty * self.said
+        if self._said is None:
+            self._said = logits.new_zeros(logits.shape)
+        once = self._sampling.presence_penalty * (self._said > 0)
+        return logits - once - self._sampling.frequency_penalty * self._said
 
     def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
         """Keskar et al. 2019, as in vLLM and transformers: tokens seen lose, whatever the sign of their logit."""
         import torch
 
-        if self.seen is None:
-            self.seen = logits.new_zeros(logits.shape, dtype=torch.bool)
-            for row, ids in enumerate(self.prompts):
-                self.seen[row, ids] = True
-        penalty = self.sampling.repetition_penalty
-        return logits.where(~self.seen, (logits / penalty).where(logits > 0, logits * penalty))
+        if self._seen is None:
+            self._seen = logits.new_zeros(logits.shape, dtype=torch.bool)
+            for row, ids in enumerate(self._prompts):
+                self._seen[row, ids] = True
+        penalty = self._sampling.repetition_penalty
+        return logits.where(~self._seen, (logits / penalty).where(logits > 0, logits * penalty))
+
+
+def _draws(most: int, seed: int) -> Iterator[float]:
+    """So many uniform numbers from a generator of their own."""
+    import torch
+
+    return iter(torch.rand(most, generator=torch.Generator().manual_seed(seed % 2**63)).tolist())
 
 
 def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, n: int) -> list[tuple[float, list[tuple[int, float]]]]:

@@ -3,24 +3,25 @@
 The one rule: a reply depends on its own request alone, not on the company it is batched with. Greedy replies agree up
 to float rounding; sampled ones draw from a generator seeded by the request.
 
-The loop below is ours, because `generate()` takes one seed for a whole batch and carries finished rows to the end.
+The loop (batching.py) is ours, because `generate()` takes one seed for a whole batch and carries rows that have ended
+until the last one has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reinstruct.decoding import Chooser, top_logprobs
 from reinstruct.errors import LLMError, RecipeError, expect
 from reinstruct.llm import Batch, Reply, Request, Sampling, Token
 from reinstruct.prompting import prompt_ids
 
 if TYPE_CHECKING:
-    import torch
+    from reinstruct.batching import Row
 
 DEFAULT_CONTEXT = 2048  # tokens, for the rare model that does not state its own
 TOKENS_PER_CHARACTER = 4  # at most, in byte-level vocabularies: how far back a stop string may begin
@@ -30,15 +31,15 @@ TOKENS_PER_CHARACTER = 4  # at most, in byte-level vocabularies: how far back a 
 class InProcess:
     """A transformers causal language model as an `LLM`.
 
-    `model` is a folder or a hub id. Requests are read `window` positions at a time, sorted by length and cut into
-    batches of at most `max_batch` rows and `batch_tokens` tokens, prompts and replies together. `device`: empty picks
-    cuda, mps, cpu.
+    `model` is a folder or a hub id. Requests are read `window` positions at a time and answered the longest first,
+    at most `max_batch` at once and no more than `batch_tokens` tokens, prompts and replies together. `device`: empty
+    picks cuda, mps, cpu.
     """
 
     model: str
     batch_tokens: int = 32_768
     max_batch: int = 32
-    window: int = 256
+    window: int = 128
     device: str = ""
     _loaded: _Loaded | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -48,37 +49,21 @@ class InProcess:
                 raise RecipeError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Batch]:
-        """Replies batch by batch; LLMError if the model cannot be loaded.
+        """Replies window by window; LLMError if the model cannot be loaded.
 
-        Windows follow the requests' positions and batches are cut from the longest on. So a shard that was killed
-        between two batches is taken up with the very batches that are left, and every reply is the same to the bit.
+        Windows follow the requests' positions, and each is yielded as a whole. So a shard that was killed is taken up
+        with the very windows that are left, and every reply is the same to the bit.
         RecipeError for what only servers can do: see `expect_able`.
         """
         expect_able(sampling)
         for _, window in groupby(requests, key=lambda request: request.position // self.window):
             self._loaded = self._loaded or _load(self.model, self.device)
-            rows, too_long = _rows(self._loaded, window, sampling)
-            if too_long:
-                yield too_long
-            for batch in cut_batches(rows, self.batch_tokens, self.max_batch):
-                yield list(_answer(self._loaded, batch, sampling))
+            yield list(_answers(self._loaded, window, sampling, self.max_batch, self.batch_tokens))
 
     def check(self) -> None:
         """LLMError if torch is missing or a folder holds no model; a hub id is only tried when it is first used."""
         _import_torch()
         check_folder(self.model)
-
-
-@dataclass
-class _Row:
-    """One request on its way; `room` is how many tokens it may still get."""
-
-    request: Request
-    ids: list[int]
-    room: int
-    new: list[int] = field(default_factory=list[int])
-    finish: str = ""
-    told: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list[Any])  # log probabilities, if asked
 
 
 @dataclass(frozen=True)
@@ -89,34 +74,28 @@ class _Loaded:
     ends: frozenset[int]  # ids that end a reply
 
 
-def _rows(
-    loaded: _Loaded, window: Iterable[Request], sampling: Sampling
-) -> tuple[list[_Row], list[tuple[Request, Reply]]]:
-    """The window's requests as token ids, and those that leave no room for a reply, with what is said of them."""
-    rows: list[_Row] = []
-    refused: list[tuple[Request, Reply]] = []
+def _answers(
+    loaded: _Loaded, window: Iterable[Request], sampling: Sampling, max_batch: int, batch_tokens: int
+) -> Iterator[tuple[Request, Reply]]:
+    """A window's requests with their replies, first those that leave no room for one."""
+    from reinstruct.batching import Limits, Row, decode
+
+    special = set(loaded.tokenizer.all_special_tokens) & set(sampling.stop)  # decoding would hide these
+    ends = loaded.ends | set(loaded.tokenizer.convert_tokens_to_ids(sorted(special)))
+    rows: list[Row] = []
     for request in window:
         ids = prompt_ids(loaded.tokenizer, request.prompt)
         room = min(sampling.max_tokens, loaded.context - len(ids))
-        if room < 1 or not ids:
-            refused.append((request, Reply("", "prompt_too_long" if ids else "stop", prompt_tokens=len(ids))))
+        if room >= 1 and ids:
+            rows.append(Row(request, ids, room))
         else:
-            rows.append(_Row(request, ids, room))
-    return rows, refused
-
-
-def cut_batches(rows: list[_Row], batch_tokens: int, max_batch: int) -> Iterator[list[_Row]]:
-    """Rows of similar length together, the longest first: if memory is too small, that shows at once."""
-    batch: list[_Row] = []
-    width = 0
-    for row in sorted(rows, key=lambda row: -len(row.ids)):
-        width = max(width, len(row.ids) + row.room)
-        if batch and (len(batch) == max_batch or width * (len(batch) + 1) > batch_tokens):
-            yield batch
-            batch, width = [], len(row.ids) + row.room
-        batch.append(row)
-    if batch:
-        yield batch
+            yield request, Reply("", "prompt_too_long" if ids else "stop", prompt_tokens=len(ids))
+    finish = partial(_finish, tokenizer=loaded.tokenizer, stop=sampling.stop, ends=ends)
+    for row in decode(loaded.model, loaded.context, rows, sampling, finish, Limits(max_batch, batch_tokens)):
+        kept = row.new[:-1] if row.new[-1] in ends else row.new
+        text = _text(loaded.tokenizer, kept).rstrip("\ufffd")  # half a character at the end, as vLLM leaves it out
+        reply = Reply(text[: first_stop(text, sampling.stop)], row.finish, len(row.ids), len(row.new))
+        yield row.request, replace(reply, tokens=_tokens(loaded.tokenizer, row)) if row.told else reply
 
 
 def expect_able(sampling: Sampling) -> None:
@@ -186,63 +165,7 @@ def _dtype(torch: Any, device: str, stored: Any) -> Any:
     return torch.bfloat16 if able else torch.float32
 
 
-def _answer(loaded: _Loaded, rows: list[_Row], sampling: Sampling) -> Iterator[tuple[Request, Reply]]:
-    """Run one batch and yield it, rows in the order they finish."""
-    special = set(loaded.tokenizer.all_special_tokens) & set(sampling.stop)  # decoding would hide these
-    ends = loaded.ends | set(loaded.tokenizer.convert_tokens_to_ids(sorted(special)))
-    for finished in _decode(loaded, rows, sampling, ends):
-        for row in finished:
-            kept = row.new[:-1] if row.new[-1] in ends else row.new
-            text = _text(loaded.tokenizer, kept).rstrip("\ufffd")  # half a character at the end, as vLLM leaves it out
-            reply = Reply(text[: first_stop(text, sampling.stop)], row.finish, len(row.ids), len(row.new))
-            yield row.request, replace(reply, tokens=_tokens(loaded.tokenizer, row)) if row.told else reply
-
-
-def _decode(loaded: _Loaded, rows: list[_Row], sampling: Sampling, ends: frozenset[int]) -> Iterator[list[_Row]]:
-    """One token per row and round, over a key-value cache; finished rows are yielded and leave the batch."""
-    import torch
-    from transformers import DynamicCache
-
-    model, device = loaded.model, loaded.model.device
-    ids, mask = _left_padded([row.ids for row in rows], device)
-    position = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    chooser = Chooser.of([(row.ids, row.room, row.request.seed) for row in rows], sampling, device)
-    while rows:
-        with torch.inference_mode():
-            context: Any = {"attention_mask": mask, "position_ids": position, "past_key_values": cache}
-            logits = model(input_ids=ids, **context, use_cache=True, logits_to_keep=1).logits
-            ids = chooser.choose(logits[:, -1].float(), len(rows[0].new))
-            told = top_logprobs(logits[:, -1].float(), ids, sampling.logprobs) if sampling.logprobs else ()
-        for row, tops in zip(rows, told, strict=False):
-            row.told.append(tops)
-        for row, token in zip(rows, ids[:, 0].tolist(), strict=True):
-            row.new.append(token)
-            row.finish = _finish(row, loaded.tokenizer, sampling.stop, ends)
-        position = position[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        if finished := [row for row in rows if row.finish]:
-            stay = [i for i, row in enumerate(rows) if not row.finish]
-            rows = [rows[i] for i in stay]
-            kept = torch.tensor(stay, dtype=torch.long, device=device)
-            ids, position, mask = ids[kept], position[kept], mask[kept]
-            chooser.keep(kept)
-            if rows:
-                cache.batch_select_indices(kept)
-            yield finished
-
-
-def _left_padded(prompts: list[list[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, [rows, longest prompt]; what stands in the padding is never attended to."""
-    import torch
-
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    return ids, mask
-
-
-def _finish(row: _Row, tokenizer: Any, stop: tuple[str, ...], ends: frozenset[int]) -> str:
+def _finish(row: Row, tokenizer: Any, stop: tuple[str, ...], ends: frozenset[int]) -> str:
     """Why the row ends with its latest token; empty if it goes on."""
     if row.new[-1] in ends:
         return "stop"
@@ -253,7 +176,7 @@ def _finish(row: _Row, tokenizer: Any, stop: tuple[str, ...], ends: frozenset[in
     return "length" if len(row.new) >= row.room else ""
 
 
-def _tokens(tokenizer: Any, row: _Row) -> tuple[Token, ...]:
+def _tokens(tokenizer: Any, row: Row) -> tuple[Token, ...]:
     """The row's tokens with their log probabilities; special ones by name."""
 
     def word(token: int) -> str:

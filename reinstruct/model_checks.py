@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from reinstruct.engines import OFFLINE, TRANSFORMERS, Engine
+from reinstruct.engine import expect_able
+from reinstruct.engines import TRANSFORMERS, Engine
 from reinstruct.errors import RecipeError
-from reinstruct.llm import Sampling
 from reinstruct.plan import Map, MeasureLoss, Model, Train, TrainBase
 from reinstruct.planfile import Plan, steps_of
 from reinstruct.serving import Servers, name_of, open_served, urls_of
@@ -30,19 +29,8 @@ def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
     if trains or (asks and engine.name == TRANSFORMERS):
         expect_libraries()
     for stage in _asking(plan):
-        if not urls_of(stage.model, servers):
-            able_for(engine)(stage.sampling)
-
-
-def able_for(engine: Engine) -> Callable[[Sampling], None]:
-    """What refuses a sampling that the engine cannot draw by."""
-    if engine.name == TRANSFORMERS:
-        from reinstruct.engine import expect_able
-    elif engine.name == OFFLINE:
-        from reinstruct.vllm_offline import expect_able
-    else:
-        return lambda sampling: None
-    return expect_able
+        if engine.name == TRANSFORMERS and not urls_of(stage.model, servers):
+            expect_able(stage.sampling)
 
 
 def _asked_models(plan: Plan) -> list[Model]:

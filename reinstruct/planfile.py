@@ -45,6 +45,9 @@ class Plan(Struct, kw_only=True):
         return f"{self.recipe.replace('_', '-')}-{digest(msgspec.to_builtins(self))[:12]}"
 
 
+_PLAN = msgspec.json.Decoder(Plan)
+
+
 def specs(*targets: Step) -> list[StepSpec]:
     """Every step the targets need, in an order that can be run."""
     return [
@@ -89,6 +92,6 @@ def load(store: Store, name: str) -> Plan:
     if data is None:
         raise RecipeError(f"no plan {name!r} in {store.root}")
     try:
-        return msgspec.json.decode(data, type=Plan)
+        return _PLAN.decode(data)
     except msgspec.DecodeError as error:
         raise RecipeError(f"{name} in {store.root} is not a plan: {error}") from error

@@ -13,18 +13,19 @@ from typing import Any, cast
 from reinstruct import recipes
 from reinstruct.corpus.open import open_source
 from reinstruct.corpus.read import first_records
-from reinstruct.errors import RecipeError
+from reinstruct.errors import CorpusError, RecipeError
 from reinstruct.evaluate.holdout import HoldOut
 from reinstruct.identity import describe
 from reinstruct.plan import Dataset, Model, Outcome, Step, measure_loss, read, train_base, walk
 from reinstruct.planfile import Plan, specs
-from reinstruct.records import Document
+from reinstruct.records import Document, Pair
 from reinstruct.serving import existing_model
 from reinstruct.settings import settings_from
 from reinstruct.suggest import suggestion
 from reinstruct.train.settings import Pretrain
 
 SCRATCH = "scratch:"
+LOSSES = ("base", "seed-only", "final")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Ask:
     """What a user asks for. `inputs` maps a recipe's inputs to URIs; `columns` an input to {field: column}.
 
     `limit` takes only that many documents. `held_out` is the share of the seed kept from every model, to measure the
-    tuned one on; 0 measures nothing.
+    tuned one on; 0 measures nothing. `test` names pairs to measure on in its place: the seed is then trained on whole.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Ask:
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     limit: int = 0
     held_out: float = 0.1
+    test: str = ""
 
 
 def plan_run(ask: Ask) -> Plan:
@@ -53,11 +55,12 @@ def plan_run(ask: Ask) -> Plan:
     models = {
         i.name: _model(ask.inputs[i.name], corpus) for i in recipe.inputs if _is_model(i) and i.name in ask.inputs
     }
-    trained_on = dict(datasets)
-    if ask.held_out and "seed" in datasets:
-        trained_on["seed"] = datasets["seed"].map(HoldOut(ask.held_out, "train"), name="seed-train")
+    trained_on, held_out = dict(datasets), _test_pairs(ask.test) if ask.test else None
+    if held_out is None and ask.held_out and "seed" in datasets:
+        held_out = datasets["seed"]
+        trained_on["seed"] = held_out.map(HoldOut(ask.held_out, "train"), name="seed-train")
     outcome = recipe.plan(**trained_on, **models, **settings)
-    losses = _losses(outcome, ask, datasets, trained_on, models)
+    losses = _losses(outcome, ask, held_out, trained_on.get("seed"), models) if held_out else {}
     return _plan(ask, recipe, settings, outcome, losses, corpus)
 
 
@@ -79,7 +82,7 @@ def _plan(
             **ask.inputs,
             **{key: value for name in settings for key, value in changed(name, settings[name], defaults[name])},
             "limit": ask.limit,
-            "held_out": ask.held_out,
+            "held_out": ask.test or ask.held_out,
         },
         steps=specs(*targets),
         data=data.id,
@@ -101,23 +104,36 @@ def changed(name: str, value: Any, default: Any) -> Iterator[tuple[str, Any]]:
         yield from changed(f"{name}.{part.name}", getattr(value, part.name), before)
 
 
+def _test_pairs(uri: str) -> Dataset[Pair]:
+    try:
+        source = open_source(uri, Pair)
+        first_records(source, 1)
+    except CorpusError as error:
+        raise CorpusError(f"held_out is {uri!r}, neither a share nor pairs to measure on: {error}") from error
+    return read(source, name="test")
+
+
 def _losses(
     outcome: Outcome,
     ask: Ask,
-    datasets: Mapping[str, Dataset[Any]],
-    trained_on: Mapping[str, Dataset[Any]],
+    held_out: Dataset[Pair],
+    seed: Dataset[Pair] | None,
     models: Mapping[str, Model],
 ) -> dict[str, Step]:
     """Held-out loss of the base, of the base tuned on the seed alone, and of the recipe's model, all asked alike."""
-    if not ask.held_out or "seed" not in datasets or outcome.model is None or outcome.ask is None:
+    if outcome.model is None or outcome.ask is None:
         return {}
-    held_out = datasets["seed"].map(HoldOut(ask.held_out, "test"), outcome.ask, name="held-out")
     base = models["base"]
-    seed_only = base.train(trained_on["seed"].map(outcome.ask, name="ask-seed"), "seed-only", outcome.settings)
-    seed_only = _trained_already(seed_only, outcome.model) or seed_only
-    measured = {"base": base, "seed-only": seed_only, "final": outcome.model}
+    measured = {"base": base, "final": outcome.model}
+    if seed is not None:
+        seed_only = base.train(seed.map(outcome.ask, name="ask-seed"), "seed-only", outcome.settings)
+        measured["seed-only"] = _trained_already(seed_only, outcome.model) or seed_only
+    stages = [outcome.ask] if ask.test else [HoldOut(ask.held_out, "test"), outcome.ask]
+    asked = held_out.map(*stages, name="held-out")
     tokens = outcome.settings.max_tokens
-    return {label: measure_loss(model, held_out, f"loss-{label}", tokens) for label, model in measured.items()}
+    return {
+        label: measure_loss(measured[label], asked, f"loss-{label}", tokens) for label in LOSSES if label in measured
+    }
 
 
 def _trained_already(model: Model, final: Model) -> Model | None:

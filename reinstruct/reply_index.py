@@ -34,6 +34,9 @@ class Contents(Struct, array_like=True):
     keys: bytes
 
 
+_CONTENTS = msgspec.msgpack.Decoder(Contents)
+
+
 class _Blob:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -124,7 +127,7 @@ def contents_of(frames: Iterable[Frame]) -> bytes:
 def read_contents(data: bytes | None) -> Contents | None:
     """The inverse; None where it is missing or damaged, and the blob itself must be read."""
     try:
-        return msgspec.msgpack.decode(data, type=Contents) if data else None
+        return _CONTENTS.decode(data) if data else None
     except msgspec.DecodeError:
         return None
 

@@ -29,7 +29,7 @@ class RunFile(Struct, forbid_unknown_fields=True):
     recipe: str
     out: str = ""
     limit: int = 0
-    held_out: float = 0.1
+    held_out: float | str = 0.1
     inputs: dict[str, str] = {}
     settings: dict[str, Any] = {}
     columns: dict[str, dict[str, str]] = {}
@@ -56,7 +56,7 @@ def read_run_file(path: str) -> RunFile:
         raise RecipeError(f"the run file {path} is wrong: {error}") from error
 
 
-def wanted(name: str, flags: Sequence[str], *, out: str, limit: int | None, held_out: float | None) -> Wanted:
+def wanted(name: str, flags: Sequence[str], *, out: str, limit: int | None, held_out: str | None) -> Wanted:
     """What is asked for: `name` is a recipe or a run file, `flags` its inputs and settings as --name value."""
     run_file = read_run_file(name) if name.endswith(".toml") else RunFile(recipe=name)
     recipe = recipes.find(run_file.recipe)
@@ -68,15 +68,25 @@ def wanted(name: str, flags: Sequence[str], *, out: str, limit: int | None, held
             columns[flag.removesuffix(COLUMNS)] = _mapping(flag, value)
         else:
             settings[flag] = value
+    share, test = _measured_on(run_file.held_out if held_out is None else held_out)
     ask = Ask(
         recipe=recipe.name,
         inputs=inputs,
         settings=settings,
         columns=columns,
         limit=run_file.limit if limit is None else limit,
-        held_out=run_file.held_out if held_out is None else held_out,
+        held_out=share,
+        test=test,
     )
     return Wanted(ask, out or run_file.out or f"runs/{recipe.name}")
+
+
+def _measured_on(held_out: float | str) -> tuple[float, str]:
+    """The share of the seed that is held out, and the file of pairs that is given in its place."""
+    try:
+        return float(held_out), ""
+    except ValueError:
+        return 0.0, str(held_out)
 
 
 def _pairs(recipe: recipes.Recipe, flags: Sequence[str]) -> Iterator[tuple[str, str]]:

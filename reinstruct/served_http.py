@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from reinstruct.errors import LLMRefused
 from reinstruct.llm import Reply, Request, Sampling
@@ -31,6 +32,7 @@ MAX_BODY = 32 * 2**20  # bytes; the longest real reply is far below 1 MiB
 WORDS = 300  # characters of a server's own words that an error repeats
 CONNECT_S = 10.0
 LIST_S = 5.0  # to list the models
+TEXT, CHAT, MODELS = "/completions", "/chat/completions", "/models"
 # Seconds of silence before a connection is probed, between probes, and probes: a machine that is gone answers none.
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
@@ -47,7 +49,8 @@ class Endpoint:
         self._timeout_s = timeout_s
         self._tls_name = host if parts.scheme == "https" else None
         self._form = 0  # how many ways to ask for a form of reply this server has refused
-        headers = {"Host": address.host} if address.host else {}
+        self._urls = {path: URL(self.base + path) for path in (TEXT, CHAT, MODELS)}
+        headers = {"Content-Type": "application/json", **({"Host": address.host} if address.host else {})}
         self._session = aiohttp.ClientSession(
             # uvicorn, and so vLLM, closes idle connections after 5 s: be first, or a request meets a closing door.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4, socket_factory=_open_socket),
@@ -59,10 +62,10 @@ class Endpoint:
     async def close(self) -> None:
         await self._session.close()
 
-    async def ask(self, request: Request, model: str, sampling: Sampling, timeout_s: float = 0.0) -> Reply:
-        """The reply, within `timeout_s` where that is less than the endpoint's; TryAgain or LLMRefused otherwise."""
-        timeout_s = min(timeout_s or self._timeout_s, self._timeout_s)
-        path = "/completions" if isinstance(request.prompt, str) else "/chat/completions"
+    async def ask(self, request: Request, model: str, sampling: Sampling, timeout_s: float) -> Reply:
+        """The reply, within `timeout_s` and the endpoint's own; TryAgain or LLMRefused otherwise."""
+        timeout_s = min(timeout_s, self._timeout_s)
+        path = TEXT if isinstance(request.prompt, str) else CHAT
         ways = forms(sampling)
         way = min(self._form, len(ways) - 1)
         status, body = await self._exchange("POST", path, payload(request, model, sampling, ways[way]), timeout_s)
@@ -82,7 +85,7 @@ class Endpoint:
 
     async def models(self) -> list[str]:
         """Names of the models it serves, none if it does not tell; TryAgain after a few seconds, or LLMRefused."""
-        status, body = await self._exchange("GET", "/models", None, min(LIST_S, self._timeout_s))
+        status, body = await self._exchange("GET", MODELS, None, min(LIST_S, self._timeout_s))
         if status in (404, 405):
             return []
         self._check_status(status, body)
@@ -94,12 +97,11 @@ class Endpoint:
         return not self._form
 
     async def _exchange(self, method: str, path: str, content: bytes | None, timeout_s: float) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"} if content else None
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s))
-        sent: dict[str, Any] = {"data": content, "headers": headers, "timeout": timeout, "allow_redirects": False}
+        sent: dict[str, Any] = {"data": content, "timeout": timeout, "allow_redirects": False}
         try:
             async with self._session.request(
-                method, self.base + path, server_hostname=self._tls_name, **sent
+                method, self._urls[path], server_hostname=self._tls_name, **sent
             ) as response:
                 body = await _read_within(response, MAX_BODY)
         except aiohttp.ConnectionTimeoutError as error:

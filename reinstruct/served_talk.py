@@ -28,7 +28,7 @@ from reinstruct.served_terms import Terms, backoff_s, pause_before_retry_s
 class _Job:
     request: Request
     tries: int = 0  # that may have failed because of the request
-    pauses: int = 0
+    waits: int = 0  # for servers that had no room, or were away
     failed_at: Server | None = None
     until: float = 0.0  # on the loop's clock; 0 before the first try
 
@@ -42,8 +42,9 @@ class Talk:
         self._sampling = sampling
         self._stats = stats
         self._todo: deque[_Job] = deque()
-        self._replies: SimpleQueue[tuple[Request, Reply] | BaseException] = SimpleQueue()
-        self._woken = False  # a _start_jobs is on its way and will see whatever is put in `_todo` now
+        self._replies: SimpleQueue[list[tuple[Request, Reply]] | BaseException] = SimpleQueue()
+        self._arriving: list[tuple[Request, Reply]] = []  # on the loop's side, until they are handed over together
+        self._hungry = True  # servers have room and `_todo` is empty: whoever puts something there says so
         self._stopped = False
         self._exhausted = False
         self._ready = False  # servers and model are known
@@ -99,7 +100,7 @@ class Talk:
             answer = self._replies.get()
             if isinstance(answer, BaseException):
                 return batch, answer
-            batch.append(answer)
+            batch += answer
         return batch, None
 
     def _take(self, source: Iterator[Request]) -> bool:
@@ -110,8 +111,8 @@ class Talk:
             self._exhausted = True
             return False
         self._todo.append(_Job(request))
-        if not self._woken:
-            self._woken = True
+        if self._hungry:
+            self._hungry = False
             self._tell(self._start_jobs)
         return True
 
@@ -129,7 +130,7 @@ class Talk:
     async def _serve(self) -> None:
         self._stats.replicas = self._fleet.stats
         if self._terms.deadline_s:
-            self._loop.call_later(self._terms.deadline_s, self._replies.put, self._out_of_time())
+            self._loop.call_later(self._terms.deadline_s, self._fail, self._out_of_time())
         self._spawn(self._settle())
         await self._over.wait()
         for task in self._tasks:
@@ -180,8 +181,11 @@ class Talk:
 
     def _start_jobs(self) -> None:
         """Hand out what waits while some server is free. Called whenever either may have changed."""
-        self._woken = False
-        while self._ready and self._todo and (server := self._fleet.pick(self._todo[0].failed_at)):
+        while self._ready and (server := self._fleet.pick(self._todo[0].failed_at if self._todo else None)):
+            if not self._todo:
+                self._hungry = True
+                if not self._todo:  # still: what is put there from now on is told
+                    return
             server.in_flight += 1
             self._attempts += 1
             self._spawn(self._attempt(self._todo.popleft(), server))
@@ -203,7 +207,7 @@ class Talk:
             self._fleet.succeeded(server)
             took_s = self._stats.replied(began, reply.prompt_tokens, reply.completion_tokens)
             server.window.replied(sent_in, took_s)
-            self._replies.put((job.request, reply))
+            self._hand_over(job.request, reply)
         finally:
             self._stats.ended()
             self._attempts -= 1
@@ -218,9 +222,10 @@ class Talk:
         if rest_s := self._fleet.failed(server, error.wait_s):
             self._loop.call_later(rest_s, self._start_jobs)
         self._ill_since = None if self._fleet.some_well() else self._ill_since or now
-        pause_s = pause_before_retry_s(terms.backoff_s, job.request.key, job.pauses, error)
-        job.pauses += 1
-        job.tries += error.blame is Blame.REQUEST
+        is_own = error.blame is Blame.REQUEST
+        pause_s = pause_before_retry_s(terms.backoff_s, job.request.key, job.tries if is_own else job.waits, error)
+        job.tries += is_own
+        job.waits += not is_own
         job.failed_at = server
         if job.tries > terms.retries:
             raise LLMUnavailable(f"{name} gave no answer in {job.tries} tries; the last: {error}")
@@ -246,7 +251,22 @@ class Talk:
             self._end()
 
     def _end(self) -> None:
-        self._replies.put(self._was_stopped())
+        self._fail(self._was_stopped())
+
+    def _hand_over(self, request: Request, reply: Reply) -> None:
+        """To the caller, with what else arrives in this round of the loop: to wake a thread costs as much as a call."""
+        self._arriving.append((request, reply))
+        if len(self._arriving) == 1:
+            self._loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        if self._arriving:
+            self._replies.put(self._arriving)
+            self._arriving = []
+
+    def _fail(self, error: BaseException) -> None:
+        self._deliver()
+        self._replies.put(error)
 
     def _was_stopped(self) -> LLMError:
         return LLMError("the model client was stopped before all requests were answered")
@@ -259,4 +279,4 @@ class Talk:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            self._replies.put(error)
+            self._fail(error)

@@ -10,14 +10,14 @@ proportionally, clients that share a server come to equal windows.
 
 from __future__ import annotations
 
-FIRST = 64  # requests at once before anything is known of a server, or a quarter of the most if that is more
+FIRST = 64  # requests at once before anything is known of a server, or half of the most if that is more
 
 
 class Window:
     """`most` is never exceeded. `patient_s`: replies that take longer are a sign of a queue, and nothing is added."""
 
     def __init__(self, most: int, patient_s: float) -> None:
-        self.size = float(min(max(FIRST, most // 4), most))
+        self.size = float(min(max(FIRST, most // 2), most))
         self.round = 0  # a request remembers the round it was sent in
         self._most = most
         self._patient_s = patient_s

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from reinstruct.errors import LLMError, RecipeError, expect
-from reinstruct.llm import Batch, Reply, Request, Sampling
+from reinstruct.llm import Batch, Reply, Request, Sampling, Token
 from reinstruct.prefixes import by_prefix
 from reinstruct.prompting import prompt_ids
-from reinstruct.served_protocol import payload
+from reinstruct.served_protocol import forms, payload
 
 ENVIRONMENT = {  # unless it is set already
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine ends with this process, however that ends
@@ -50,14 +50,6 @@ class Offline:
             yield _answer(self._engine, list(chunk), sampling)
 
 
-def expect_able(sampling: Sampling) -> None:
-    """RecipeError if this engine cannot draw so. To be asked before anything is spent."""
-    plain = {"n": 1, "logprobs": 0, "json_schema": "", "regex": "", "choice": ()}
-    for name, unset in plain.items():
-        value = getattr(sampling, name)
-        expect(value == unset, name, value, f"{unset!r} with vllm-offline; take --engine vllm or name a server")
-
-
 def _load(model: str, flags: Sequence[str]) -> Any:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -84,26 +76,64 @@ def _answer(engine: Any, requests: list[Request], sampling: Sampling) -> list[tu
     prompts = [prompt_ids(tokenizer, request.prompt) for request in requests]
     room = [min(sampling.max_tokens, context - len(ids)) for ids in prompts]
     fitting = [number for number, most in enumerate(room) if most >= 1]
-    outputs = engine.generate(
-        [{"prompt_token_ids": prompts[number]} for number in fitting],
-        [_parameters(requests[number], replace(sampling, max_tokens=room[number])) for number in fitting],
-        use_tqdm=False,
-    )
+    asked = [(requests[number], replace(sampling, max_tokens=room[number])) for number in fitting]
+    outputs = _generated(engine, [prompts[number] for number in fitting], asked, forms(sampling)[0])
     replies = [Reply("", "prompt_too_long", prompt_tokens=len(ids)) for ids in prompts]
     for number, output in zip(fitting, outputs, strict=True):
-        replies[number] = _reply(output)
+        replies[number] = _reply(output, sampling.logprobs)
     return list(zip(requests, replies, strict=True))
 
 
-def _parameters(request: Request, sampling: Sampling) -> Any:
+def _generated(
+    engine: Any, prompts: list[list[int]], asked: list[tuple[Request, Sampling]], form: dict[str, Any]
+) -> list[Any]:
+    """vLLM's outputs. A form it cannot hold replies to is left out, as with a server: replies are checked anyway."""
+    ids = [{"prompt_token_ids": prompt} for prompt in prompts]
+    try:
+        return engine.generate(ids, [_parameters(*one, form) for one in asked], use_tqdm=False)
+    except _refusals() as error:
+        if form:
+            return _generated(engine, prompts, asked, {})
+        raise LLMError(f"vLLM refused the requests: {error}") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for requests it does not take: ValueError, or in newer releases errors of its own."""
+    try:
+        from vllm.exceptions import VLLMClientError  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return (ValueError,)
+    return (ValueError, VLLMClientError)
+
+
+def _parameters(request: Request, sampling: Sampling, form: dict[str, Any]) -> Any:
     """vLLM's form of what the client sends to a server."""
     from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+    from vllm.sampling_params import StructuredOutputsParams  # pyright: ignore[reportMissingImports]
 
-    body = msgspec.json.decode(payload(replace(request, prompt=""), "", sampling), type=dict[str, Any])
-    return SamplingParams(**{name: value for name, value in body.items() if name not in ("model", "prompt")})
+    body = msgspec.json.decode(payload(replace(request, prompt=""), "", sampling, form), type=dict[str, Any])
+    wanted = {name: value for name, value in body.items() if name not in ("model", "prompt")}
+    if form:
+        wanted["structured_outputs"] = StructuredOutputsParams(**wanted["structured_outputs"])
+    return SamplingParams(**wanted)
 
 
-def _reply(output: Any) -> Reply:
-    (said,) = output.outputs
-    finish = "length" if said.finish_reason == "length" else "stop"
-    return Reply(said.text, finish, len(output.prompt_token_ids), len(said.token_ids))
+def _reply(output: Any, logprobs: int) -> Reply:
+    """vLLM's output for one request; the first of several replies counts the tokens of all."""
+    said = sorted(output.outputs, key=lambda one: one.index)
+    first, *others = [
+        Reply(one.text, "length" if one.finish_reason == "length" else "stop", tokens=_tokens(one, logprobs))
+        for one in said
+    ]
+    tokens = sum(len(one.token_ids) for one in said)
+    return replace(first, prompt_tokens=len(output.prompt_token_ids), completion_tokens=tokens, others=tuple(others))
+
+
+def _tokens(said: Any, most: int) -> tuple[Token, ...]:
+    """The log probabilities of one reply, the likeliest tokens first. vLLM tells the token taken even if it is none."""
+    found: list[Token] = []
+    for token_id, told in zip(said.token_ids, said.logprobs or (), strict=False):
+        likeliest = sorted((told_of for told_of in told.values() if told_of.rank <= most), key=lambda one: one.rank)
+        top = tuple((one.decoded_token, one.logprob) for one in likeliest)
+        found.append(Token(told[token_id].decoded_token, told[token_id].logprob, top))
+    return tuple(found)

@@ -18,6 +18,11 @@ SEED = ROOT / "examples" / "seed.jsonl"
 @pytest.fixture
 def shared_data() -> Path:
     """Folder of the public test data; the test is skipped where it is absent."""
+    return shared_folder()
+
+
+def shared_folder() -> Path:
+    """As the fixture, for fixtures that live longer than a test."""
     folder = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set REINSTRUCT_TEST_DATA")

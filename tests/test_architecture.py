@@ -17,6 +17,7 @@ EDGES = {
     ("aiohttp", "asyncio"): ("reinstruct/served",),
     ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers"): (
         "reinstruct/train/",
+        "reinstruct/batching.py",
         "reinstruct/engine.py",
         "reinstruct/decoding.py",
         "reinstruct/embedding.py",
@@ -131,3 +132,17 @@ def test_pyright_tells_wrong_compositions_from_right_ones(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = {line: f"{path.name}:" in done.stdout and f"{path.name}:12" in done.stdout for line, path in files.items()}
     assert found == {RIGHT: False, **dict.fromkeys(WRONG, True)}, done.stdout
+
+
+def test_types_of_our_own_are_described_to_msgspec_while_modules_are_imported():
+    """By a decoder at the top of a module: two threads that decode a type for the first time crash the process."""
+    calls = [(path, node) for path in LIBRARY for node in nodes(path) if isinstance(node, ast.Call)]
+    decoding = [(path, call) for path, call in calls if ast.unparse(call.func).endswith((".decode", ".Decoder"))]
+    assert any(ast.unparse(call.func) == "msgspec.json.Decoder" for _, call in decoding), "the test looks for nothing"
+    named = [
+        f"{name_of(path)}:{call.lineno}"
+        for path, call in decoding
+        for word in call.keywords
+        if word.arg == "type" and isinstance(word.value, ast.Name)
+    ]
+    assert not named

@@ -1,24 +1,20 @@
 """Back-and-Forth by the rules of its paper: what each variant cuts, rates and rewrites, and how spans are read."""
 
-import json
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
-from reinstruct.llm import LLM, Reply, Scripted
-from reinstruct.plan import Dataset, Model, Outcome, Step, read, walk
+from reinstruct.llm import Reply
+from reinstruct.plan import Model, Outcome, Step, walk
 from reinstruct.recipes.back_and_forth import CLOSE, OPEN, REWRITE, REWRITE_CHAT, RewriteSpan, back_and_forth, span
 from reinstruct.recipes.humpback import SEED, WEB
 from reinstruct.records import Document, Drop, Example, Message, Pair
 from reinstruct.stages.segment import KeepWithinContext
-from reinstruct.store import LocalStore
-from tests.test_recipes import make_rows
-from tests.test_worker import rejected, rows
+from tests.scripted_world import World
+from tests.test_worker import rejected
 
 SEEDS = [{"id": "s1", "instruction": "Boil an egg.", "output": "Heat water.\nPut the egg in.\nWait six minutes."}]
 PAGES = [{"id": f"d{n}", "text": f"Page {n} tells of boats."} for n in range(4)]
@@ -28,34 +24,14 @@ VERDICTS = {"0": "Score: 5", "1": "Score: 4", "2": "Good.", "3": "Fine.\nScore: 
 REWRITER = Model(uri="org/rewriter")
 
 
-@dataclass
-class World:
-    """Inputs, and models that answer by script; `asked` holds each model under its step's name."""
-
-    folder: Path
-    store: LocalStore
-    asked: dict[str, Scripted]
-
-    def dataset(self, name: str, record_type: type[Any], table: list[dict[str, Any]]) -> Dataset[Any]:
-        path = self.folder / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in table))
-        return read(open_source(str(path), record_type), name=name)
-
+class BackAndForth(World):
     def plan(self, **given: Any) -> Outcome:
         corpus, seed = self.dataset("corpus", Document, PAGES), self.dataset("seed", Pair, SEEDS)
         return back_and_forth(corpus, seed, Model(uri="org/base"), **{"cut": CUT, "max_unreadable": 1.0, **given})
 
-    def make(self, step: Step) -> list[Any]:
-        make_rows(self.store, step, self.open)
-        return rows(self.store, step)
-
     def made(self, **given: Any) -> dict[str, str]:
         """Id to response of the synthetic pairs."""
         return {pair.id: pair.output for pair in self.make(self.plan(**given).data.step) if pair.origin != "seed"}
-
-    def open(self, model: Model) -> LLM:
-        name = model.step.name if model.step else model.uri
-        return self.asked.setdefault(name, Scripted(lambda prompt: answer(name, prompt)))
 
 
 def answer(name: str, prompt: str) -> str:
@@ -72,8 +48,8 @@ def answer(name: str, prompt: str) -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path, LocalStore(tmp_path / "store"), {})
+def world(tmp_path: Path) -> BackAndForth:
+    return BackAndForth(tmp_path, answer)
 
 
 def step_of(outcome: Outcome, name: str) -> Step:

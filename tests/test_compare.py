@@ -31,7 +31,7 @@ def flags(corpus_file: Path) -> list[str]:
 
 
 def planned(flags: list[str], *more: str) -> dict[str, Plan]:
-    return plan_comparison(NAMES, [*flags, *more], limit=30, held_out=0.1)
+    return plan_comparison(NAMES, [*flags, *more], limit=30, held_out="0.1")
 
 
 def stage_settings(plan: Plan, step: str, stage: int = 0) -> dict:
@@ -52,12 +52,12 @@ def test_a_flag_goes_to_every_recipe_that_takes_it(flags):
 def test_a_recipe_is_compared_with_itself_under_labels(flags):
     names = ["reinstruct@few", "reinstruct@many", "tegit"]
     own = ["--reinstruct@many.size", "9", "--reinstruct.rules", "loose", "--reinstruct@few.size=3"]
-    plans = plan_comparison(names, [*flags, *own], limit=30, held_out=0.1)
+    plans = plan_comparison(names, [*flags, *own], limit=30, held_out="0.1")
     assert list(plans) == names
     assert [stage_settings(plans[name], "sample")["size"] for name in names] == [3, 9, 0]
     assert [stage_settings(plans[name], "select")["min_chars"] for name in names[:2]] == [200, 200]
     with pytest.raises(RecipeError, match=r"'tegit@': accepted behind @ is a label"):
-        plan_comparison(["tegit@", "tegit"], flags, limit=30, held_out=0.1)
+        plan_comparison(["tegit@", "tegit"], flags, limit=30, held_out="0.1")
 
 
 def test_a_flag_may_name_its_recipe(flags):
@@ -107,6 +107,27 @@ class Counting(Scripted):
     def complete(self, requests, sampling):
         for batch in super().complete(requests, sampling):
             yield [(asked, Reply(reply.text, prompt_tokens=10, completion_tokens=3)) for asked, reply in batch]
+
+
+def test_a_run_file_stands_for_its_recipe_with_what_it_says(flags, tmp_path):
+    trial = tmp_path / "trial.toml"
+    trial.write_text(
+        'recipe = "tegit"\nlimit = 5\n[inputs]\nbase = "org/other"\n[settings]\ncandidates = 7\nsize = 4\n'
+    )
+    plans = plan_comparison(["reinstruct", str(trial)], [*flags, "--tegit.size", "3"], limit=None, held_out="0.1")
+    assert list(plans) == NAMES
+    assert stage_settings(plans["tegit"], "candidates")["size"] == 7
+    assert stage_settings(plans["tegit"], "sample")["size"] == 3, "a flag goes before the file"
+    assert plans["tegit"].settings["base"] == "scratch:tiny"
+    labelled = plan_comparison(["tegit", f"{trial}@own"], [*flags, "--tegit@own.size=2"], limit=30, held_out="0.1")
+    assert {name: stage_settings(plan, "sample")["size"] for name, plan in labelled.items()} == {
+        "tegit": 0,
+        "tegit@own": 2,
+    }
+    with pytest.raises(
+        RecipeError, match=r"tegit and .*trial.toml are both tegit; tell them apart as .*trial.toml@LABEL"
+    ):
+        plan_comparison(["tegit", str(trial)], flags, limit=30, held_out="0.1")
 
 
 def finish(store: LocalStore, step: Step, llm: Scripted) -> None:

@@ -12,8 +12,8 @@ def chosen(sampling: Sampling, logits: list[float], steps: int = 1, prompt: list
 
     from reinstruct.decoding import Chooser
 
-    chooser = Chooser.of([(prompt or [0], steps, 7)], sampling, "cpu")
-    return [int(chooser.choose(torch.tensor([logits]), step)) for step in range(steps)]
+    chooser = Chooser([(prompt or [0], steps, 7)], sampling, "cpu")
+    return [int(chooser.choose(torch.tensor([logits]))) for _ in range(steps)]
 
 
 @pytest.mark.slow

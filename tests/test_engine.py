@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from reinstruct.engine import InProcess, _Row, check_folder, cut_batches, first_stop
+from reinstruct.engine import InProcess, check_folder, first_stop
 from reinstruct.errors import LLMError, RecipeError
 from reinstruct.llm import Request, Sampling
 from reinstruct.prompting import prompt_ids
@@ -218,23 +218,28 @@ def test_requests_are_read_a_window_at_a_time(folder):
 
 
 @pytest.mark.slow
-def test_a_resumed_shard_computes_the_batches_that_are_left_and_no_others(folder):
-    engine = InProcess(folder, max_batch=3, window=16, device="cpu")
+def test_a_resumed_shard_computes_the_windows_that_are_left_and_no_others(folder):
+    engine = InProcess(folder, max_batch=3, window=7, device="cpu")
     asked = [replace(request, position=n) for n, request in enumerate(requests(8) * 5)]
     whole = [list(batch) for batch in engine.complete(asked, GREEDY)]
-    for killed_after in (1, 4, 6, 9):
+    assert [len(batch) for batch in whole] == [7, 7, 7, 7, 7, 5]
+    for killed_after in (1, 4):
         kept = {request.position for batch in whole[:killed_after] for request, _ in batch}
         rest = [list(batch) for batch in engine.complete([r for r in asked if r.position not in kept], GREEDY)]
         assert rest == whole[killed_after:]
 
 
-def rows(*lengths: int) -> list[_Row]:
-    return [_Row(Request(str(n), "x"), [5] * n, 10) for n in lengths]
-
-
-def test_batches_keep_to_both_limits_and_lose_no_row():
-    batches = list(cut_batches(rows(5, 90, 7, 30, 6, 200), batch_tokens=90, max_batch=2))
-    assert [[len(row.ids) for row in batch] for batch in batches] == [[200], [90], [30, 7], [6, 5]]
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_tokens", [90, 400])
+def test_a_reply_does_not_depend_on_whose_place_it_takes(folder, batch_tokens):
+    asked = [replace(request, position=n, key=str(n)) for n, request in enumerate(requests(8) * 2)]
+    narrow = InProcess(folder, max_batch=5, batch_tokens=batch_tokens, device="cpu")
+    drawn = Sampling(temperature=1.0, top_p=0.9, max_tokens=20, stop=("e", "o"), repetition_penalty=1.1, logprobs=1)
+    several = replies(narrow, asked, drawn)
+    for key, single in alone(InProcess(folder, device="cpu"), asked[:8], drawn).items():
+        assert (several[key].text, several[key].finish) == (single.text, single.finish)
+        assert [token.text for token in several[key].tokens] == [token.text for token in single.tokens]
+    assert len({reply.completion_tokens for reply in several.values()}) > 2, "rows must end at different times"
 
 
 def test_the_earliest_stop_string_counts():

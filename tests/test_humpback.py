@@ -1,7 +1,5 @@
 """Humpback by the rules of its paper: who learns from what, who rates what, what is kept, how long it trains."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +9,15 @@ from reinstruct.commit import result_of
 from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError, ShardError
 from reinstruct.layout import ensure_layout
-from reinstruct.llm import LLM, Scripted
-from reinstruct.plan import Dataset, Model, Outcome, Step, Train, read, walk
+from reinstruct.plan import Model, Outcome, Step, Train, read, walk
 from reinstruct.planning import Ask, plan_run
-from reinstruct.recipes.humpback import SEED, STEPS, WEB, humpback, paper_schedule, scaling_coefficient
+from reinstruct.recipes.humpback import SEED, STEPS, WEB, humpback, paper_schedule
 from reinstruct.records import Document, Example, Pair
 from reinstruct.stages.judge import Rating
 from reinstruct.stages.segment import SegmentRules
-from reinstruct.store import LocalStore
 from reinstruct.train.settings import Sft
-from tests.test_recipes import make_rows
-from tests.test_worker import rejected, rows
+from tests.scripted_world import World
+from tests.test_worker import rejected
 
 BODY = "It takes {n} days, and the whole town of place number {n} comes to help with it. " * 9
 SEEDS = [
@@ -39,48 +35,25 @@ def page(*segments: int) -> str:
     return "\n\n".join(f"# Festival {n}\n{body(n)}" for n in segments)
 
 
-@dataclass
-class World:
-    """Inputs, and models that answer by script; `asked` holds the prompts of each model by its step."""
-
-    folder: Path
-    store: LocalStore
-    asked: dict[str, Scripted]
-
-    def dataset(self, name: str, record_type: type[Any], table: list[dict[str, Any]]) -> Dataset[Any]:
-        path = self.folder / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in table))
-        return read(open_source(str(path), record_type), name=name)
-
+class Humpback(World):
     def plan(self, **given: Any) -> Outcome:
         pages = [{"id": "p", "text": page(0, 1, 2)}, {"id": "q", "text": page(3, 4)}]
         corpus, seed = self.dataset("corpus", Document, pages), self.dataset("seed", Pair, SEEDS)
         return humpback(corpus, seed, Model(uri="org/base"), **{"max_unreadable": 1.0, **given})
-
-    def make(self, step: Step) -> list[Any]:
-        make_rows(self.store, step, self.open)
-        return rows(self.store, step)
-
-    def open(self, model: Model) -> LLM:
-        name = model.step.name if model.step else model.uri
-        return self.asked.setdefault(name, Scripted(write if name == "backward" else rate))
 
 
 def number_in(prompt: str) -> int:
     return next(n for n in range(5) if f"Day {n} " in prompt)
 
 
-def write(prompt: str) -> str:
-    return f"Tell me of festival {number_in(prompt)}."
-
-
-def rate(prompt: str) -> str:
-    return VERDICTS[number_in(prompt)]
+def answer(name: str, prompt: str) -> str:
+    number = number_in(prompt)
+    return f"Tell me of festival {number}." if name == "backward" else VERDICTS[number]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path, LocalStore(tmp_path / "store"), {})
+def world(tmp_path: Path) -> Humpback:
+    return Humpback(tmp_path, answer)
 
 
 def step_of(outcome: Outcome, name: str) -> Step:
@@ -95,7 +68,7 @@ def training(outcome: Outcome, name: str) -> Train:
     return action
 
 
-def examples(world: World, outcome: Outcome, name: str) -> list[Example]:
+def examples(world: Humpback, outcome: Outcome, name: str) -> list[Example]:
     """What the model called `name` learns from."""
     return world.make(step_of(outcome, name).inputs[0])
 
@@ -231,15 +204,6 @@ def test_the_schedule_follows_the_sizes_that_are_known(world):
     assert training(world.plan(), "forward-2").settings == Sft(learning_rate=1e-5, batch_size=32)
     own = world.plan(size=9600, paper_steps=False, sft=Sft(epochs=7))
     assert {training(own, name).settings.epochs for name in ("backward", "forward-0", "forward-2")} == {7}
-
-
-def test_the_scaling_coefficient_is_the_slope_over_the_logarithm_of_size():
-    sizes = [100, 800, 6400]
-    assert scaling_coefficient(sizes, [10, 10 + 6.95 * 2.0794415, 10 + 6.95 * 4.158883]) == pytest.approx(6.95)
-    assert scaling_coefficient(sizes, [50, 50, 50]) == 0
-    for wrong in (([100], [1.0]), ([100, 100], [1.0, 2.0]), ([1, 2], [1.0])):
-        with pytest.raises(ValueError, match="two different sizes"):
-            scaling_coefficient(*wrong)
 
 
 def ids(outcome: Outcome) -> dict[str, str]:

@@ -32,7 +32,7 @@ from reinstruct.records import Document, Drop, Pair
 from reinstruct.settings import settings_from
 from reinstruct.stages.judge import Score, TeachVerdict
 from reinstruct.store import LocalStore
-from tests.test_recipes import make_rows
+from tests.scripted_world import make_rows
 from tests.test_worker import rejected, rows
 
 

@@ -19,7 +19,7 @@ from reinstruct.stage import Transform
 from reinstruct.stages.instruct import Repeat, TeachInstruction, Template
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore
-from tests.test_recipes import make_rows, write
+from tests.scripted_world import make_rows, write
 from tests.test_worker import no_model
 
 PAIRS = [

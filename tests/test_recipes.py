@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 import pytest
 
 from reinstruct import recipes
-from reinstruct.commit import close, result_of
+from reinstruct.commit import result_of
 from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
-from reinstruct.layout import ensure_layout
 from reinstruct.llm import LLM, Reply, Request, Sampling, Scripted
-from reinstruct.plan import Concat, Dataset, Map, Model, Outcome, Step, Train, read, walk
+from reinstruct.plan import Map, Model, Outcome, Step, Train, read, walk
 from reinstruct.planfile import Plan
 from reinstruct.planning import Ask, plan_run
 from reinstruct.recipes.reinstruct import AUG, CHAT, REWRITE, SEED, reinstruct
@@ -26,7 +24,7 @@ from reinstruct.stage import Ask as AskStage
 from reinstruct.stages.instruct import Template
 from reinstruct.stages.text import SelectAdvice
 from reinstruct.store import LocalStore
-from reinstruct.worker import run_shard
+from tests.scripted_world import World, make_rows, write
 from tests.test_worker import rejected, rows
 
 CARE = " It is a matter of care and of time, as with all good things in a kitchen, and nobody is born with it. " * 2
@@ -56,11 +54,6 @@ ROW = {
     Instruction: {"instruction": "Cook a soup."},
     Pair: {"instruction": "Cook a soup.", "output": ADVICE, "document": f"Menu\n{ADVICE}\nBuy now"},
 }
-
-
-def write(path: Path, *table: dict[str, str]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in table))
-    return str(path)
 
 
 def inputs_of(recipe: recipes.Recipe, folder: Path, *, optional: bool) -> dict[str, str]:
@@ -98,19 +91,6 @@ def outcomes(recipe: recipes.Recipe, folder: Path) -> list[Outcome]:
 
 def steps(outcome: Outcome) -> list[Step]:
     return list(walk(outcome.data.step, *([outcome.model.step] if outcome.model and outcome.model.step else [])))
-
-
-def make_rows(store: LocalStore, step: Step, open_llm) -> None:
-    """The step and what it reads, in this process. Models are only asked: the steps that would train them are not
-    among the inputs of those that ask them.
-    """
-    for needed in step.inputs:
-        make_rows(store, needed, open_llm)
-    if isinstance(step.action, Concat) or result_of(store, step.id) is not None:
-        return
-    for shard in range(len(ensure_layout(store, step, shards=2, min_rows=1).shards)):
-        run_shard(store, step, shard, open_llm)
-    close(store, step.id)
 
 
 @pytest.fixture
@@ -238,17 +218,7 @@ BACKWARD_SAYS = {
 REWRITER_SAYS = {"bullets": Reply("- a\n" * 11), "leak": Reply("The web text says yes.")}
 
 
-@dataclass
-class World:
-    """Files, models that answer by script, and a store."""
-
-    folder: Path
-    store: LocalStore
-    models: dict[str, Author]
-
-    def dataset(self, name: str, record_type: type[Any], table: list[dict[str, str]]) -> Dataset[Any]:
-        return read(open_source(write(self.folder / f"{name}.jsonl", *table), record_type), name=name)
-
+class Reinstruct(World):
     def plan(self, **given: Any) -> Outcome:
         pages = [{"id": name, "text": text, "url": f"http://{name}"} for name, text in PAGES.items()]
         pages += [
@@ -258,27 +228,24 @@ class World:
         corpus, seed = self.dataset("corpus", Document, pages), self.dataset("seed", Pair, SEEDS)
         return reinstruct(corpus, seed, Model(uri="org/base"), **{"rules": RULES, **given})
 
-    def open(self, model: Model) -> LLM:
-        return self.models[model.step.name if model.step else model.uri]
-
-    def rows_of(self, step: Step) -> list[Any]:
-        make_rows(self.store, step, self.open)
-        return rows(self.store, step)
-
 
 @pytest.fixture
-def world(tmp_path: Path, store: LocalStore) -> World:
+def world(tmp_path: Path) -> Reinstruct:
     says = {"backward": BACKWARD_SAYS, "rewriter": REWRITER_SAYS, "org/teacher": REWRITER_SAYS}
-    return World(tmp_path, store, {name: Author(name, replies) for name, replies in says.items()})
+    return Reinstruct(tmp_path, no_answer, {name: Author(name, replies) for name, replies in says.items()})
+
+
+def no_answer(name: str, prompt: str) -> str:
+    raise AssertionError(f"nobody should ask {name}")
 
 
 def step_called(outcome: Outcome, name: str) -> Step:
     return next(step for step in steps(outcome) if step.name == name)
 
 
-def test_reinstruct_row_by_row(world: World):
+def test_reinstruct_row_by_row(world: Reinstruct):
     outcome = world.plan()
-    made = {pair.id: pair for pair in world.rows_of(outcome.data.step)}
+    made = {pair.id: pair for pair in world.make(outcome.data.step)}
     assert list(made) == ["s1", "s2", "a", "b", "thistle"]
     assert [pair.origin for pair in made.values()] == ["seed", "seed", "synthetic", "synthetic", "synthetic"]
     assert made["s1"].input == "A long text."
@@ -294,7 +261,7 @@ def test_reinstruct_row_by_row(world: World):
     assert guess.prompt != rewrite.prompt
 
 
-def test_reinstruct_says_why_each_other_row_is_gone(world: World):
+def test_reinstruct_says_why_each_other_row_is_gone(world: Reinstruct):
     outcome = world.plan()
     make_rows(world.store, outcome.data.step, world.open)
     turned_away = {
@@ -314,11 +281,11 @@ def test_reinstruct_says_why_each_other_row_is_gone(world: World):
     }
 
 
-def test_reinstruct_marks_training_rows_by_where_their_answer_comes_from(world: World):
+def test_reinstruct_marks_training_rows_by_where_their_answer_comes_from(world: Reinstruct):
     outcome = world.plan(upsample=3)
-    examples = {row.id: row for row in world.rows_of(outcome.model.step.inputs[0])}
+    examples = {row.id: row for row in world.make(outcome.model.step.inputs[0])}
     assert list(examples) == ["s1", "s1#2", "s1#3", "s2", "s2#2", "s2#3", "a", "b", "thistle"]
-    assert len(world.rows_of(outcome.model.step.inputs[0])) == len(examples)
+    assert len(world.make(outcome.model.step.inputs[0])) == len(examples)
 
     def asked(question: str) -> str:
         return CHAT.text.replace("{instruction}", question)
@@ -331,8 +298,8 @@ def test_reinstruct_marks_training_rows_by_where_their_answer_comes_from(world: 
     assert outcome.ask.apply(Pair(id="x", instruction="Why?", output="")).prompt == asked(f"Why? {SEED} {AUG}")
 
 
-def test_without_rewrites_or_teacher_the_seed_loses_lines(world: World):
-    examples = world.rows_of(step_called(world.plan(), "rewriter").inputs[0])
+def test_without_rewrites_or_teacher_the_seed_loses_lines(world: Reinstruct):
+    examples = world.make(step_called(world.plan(), "rewriter").inputs[0])
     assert [row.id for row in examples] == ["s1", "s2"]
     assert [row.target for row in examples] == [row["output"] for row in SEEDS]
     kept = examples[1].prompt.split("### Page\n")[1].split("\n\n### Question\n")[0].split("\n")
@@ -340,13 +307,13 @@ def test_without_rewrites_or_teacher_the_seed_loses_lines(world: World):
     assert set(kept) < set(SEEDS[1]["output"].split("\n"))
 
 
-def test_given_rewrites_teach_the_rewriter(world: World):
+def test_given_rewrites_teach_the_rewriter(world: Reinstruct):
     table = [
         {"id": "r1", "instruction": "Why?", "output": "Because.", "document": "Some page."},
         {"id": "r2", "instruction": "Why?", "output": "No page."},
     ]
     outcome = world.plan(rewrites=world.dataset("rewrites", Pair, table), teacher=Model(uri="org/teacher"))
-    (example,) = world.rows_of(step_called(outcome, "rewriter").inputs[0])
+    (example,) = world.make(step_called(outcome, "rewriter").inputs[0])
     assert example.prompt == REWRITE.text.replace("{document}", "Some page.").replace("{instruction}", "Why?")
     assert example.target == "Because."
     (lost,) = rejected(world.store, step_called(outcome, "rewrite-data"))
@@ -354,10 +321,10 @@ def test_given_rewrites_teach_the_rewriter(world: World):
     assert {"lose-lines", "teach-rewrites"}.isdisjoint(step.name for step in steps(outcome))
 
 
-def test_a_teacher_writes_the_rewrites(world: World):
+def test_a_teacher_writes_the_rewrites(world: Reinstruct):
     outcome = world.plan(teacher=Model(uri="org/teacher"), rewrite_size=3)
-    examples = world.rows_of(step_called(outcome, "rewriter").inputs[0])
-    teacher = world.models["org/teacher"]
+    examples = world.make(step_called(outcome, "rewriter").inputs[0])
+    teacher = world.asked["org/teacher"]
     assert len(teacher.asked) == 3
     (message,) = teacher.asked[0].prompt
     assert message.role == "user"
@@ -367,7 +334,7 @@ def test_a_teacher_writes_the_rewrites(world: World):
     assert all(row.prompt.endswith("### Answer\n") for row in examples)
 
 
-def test_compat_rejects_this_inside_of_words_and_selects_like_the_release(world: World):
+def test_compat_rejects_this_inside_of_words_and_selects_like_the_release(world: Reinstruct):
     outcome = world.plan(rules=replace(RULES, max_chars=100_000), compat=True)
     make_rows(world.store, outcome.data.step, world.open)
     reasons = {row.id: row.reason for row in rejected(world.store, step_called(outcome, "guess"))}
@@ -376,27 +343,25 @@ def test_compat_rejects_this_inside_of_words_and_selects_like_the_release(world:
     assert select.compat
 
 
-def test_candidates_bound_what_models_are_asked_and_size_what_is_kept(world: World):
+def test_candidates_bound_what_models_are_asked_and_size_what_is_kept(world: Reinstruct):
     outcome = world.plan(candidates=5)
     make_rows(world.store, outcome.data.step, world.open)
-    assert len(world.models["backward"].asked) == 5
-    all_rows = {pair.id for pair in world.rows_of(world.plan().data.step)}
-    two, one = ({p.id for p in world.rows_of(world.plan(size=size).data.step)} - {"s1", "s2"} for size in (2, 1))
+    assert len(world.asked["backward"].asked) == 5
+    all_rows = {pair.id for pair in world.make(world.plan().data.step)}
+    two, one = ({p.id for p in world.make(world.plan(size=size).data.step)} - {"s1", "s2"} for size in (2, 1))
     assert (len(two), len(one)) == (2, 1)
     assert one < two < all_rows
 
 
-def test_other_random_seeds_sample_others(world: World):
+def test_other_random_seeds_sample_others(world: Reinstruct):
     samples = [
-        frozenset(
-            row.id for row in world.rows_of(step_called(world.plan(candidates=3, random_seed=seed), "candidates"))
-        )
+        frozenset(row.id for row in world.make(step_called(world.plan(candidates=3, random_seed=seed), "candidates")))
         for seed in range(5)
     ]
     assert len(set(samples)) > 1
 
 
-def test_an_upsampling_of_nothing_is_refused(world: World):
+def test_an_upsampling_of_nothing_is_refused(world: Reinstruct):
     with pytest.raises(RecipeError, match=r"upsample is 0; accepted: .*1 or more"):
         world.plan(upsample=0)
 

@@ -1,6 +1,7 @@
 """From flags and run files to a checked plan."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,27 @@ def test_holding_nothing_out_measures_nothing(files):
     assert list(plan(files).losses) == ["base", "seed-only", "final"]
     names = {step.name for step in plan(files, held_out=0).steps}
     assert {"seed-train", "held-out", "seed-only"}.isdisjoint(names)
+
+
+def test_pairs_of_a_file_are_measured_on_and_the_seed_is_trained_on_whole(files, tmp_path):
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps({"instruction": "Add 1 and 1.", "output": "2"}) + "\n")
+    asked = ask("tegit", *[part for name, uri in files.items() for part in (f"--{name}", uri)], held_out=str(test)).ask
+    assert (asked.held_out, asked.test) == (0.0, str(test))
+    made = plan_run(asked)
+    steps = {step.name: step for step in steps_of(made).values()}
+    assert list(made.losses) == ["base", "seed-only", "final"]
+    assert [step.name for step in steps["held-out"].inputs] == ["test"]
+    assert [step.name for step in steps["ask-seed"].inputs] == ["seed"]
+    assert made.settings["held_out"] == str(test)
+    with pytest.raises(CorpusError, match=r"held_out is '0,1', neither a share nor pairs .*: cannot read 0,1"):
+        plan_run(replace(asked, test="0,1"))
+
+
+def test_a_method_without_a_seed_is_measured_on_pairs_of_a_file(files):
+    inputs = {name: files[name] for name in ("corpus", "base")}
+    assert plan_run(Ask("cycle_instruct", inputs)).losses == {}
+    assert list(plan_run(Ask("cycle_instruct", inputs, test=files["seed"])).losses) == ["base", "final"]
 
 
 def small_seed(files: dict[str, str], *rows: dict[str, str]) -> dict[str, str]:

@@ -100,13 +100,15 @@ def test_a_window_closes_in_on_a_limit_and_stays_there():
     assert 15 <= min(widths) <= max(widths) <= 25
 
 
-def test_a_window_doubles_until_the_server_objects_and_never_passes_its_most():
-    small, large = Window(200, patient_s=10), Window(1000, patient_s=10)
-    assert (small.size, large.size, Window(8, patient_s=10).size) == (FIRST, 250, 8)
-    play([small, large], limit=10_000, rounds=1)
-    assert (small.size, large.size) == (2 * FIRST, 500)
+def test_a_window_widens_with_each_reply_until_the_server_objects_and_never_passes_its_most():
+    small, large = Window(100, patient_s=10), Window(1000, patient_s=10)
+    assert (small.size, large.size, Window(8, patient_s=10).size) == (FIRST, 500, 8)
+    for window in (small, large):
+        for _ in range(20):
+            window.replied(window.round, 0.1)
+    assert (small.size, large.size) == (FIRST + 20, 520)
     play([small, large], limit=10_000, rounds=9)
-    assert (small.size, large.size) == (200, 1000)
+    assert (small.size, large.size) == (100, 1000)
 
 
 def test_where_everything_is_refused_a_window_halves_to_one():
@@ -137,7 +139,7 @@ def test_refusals_of_one_burst_narrow_a_window_once():
 
 
 def test_a_queue_that_grows_stops_the_widening():
-    window = Window(200, patient_s=1)
+    window = Window(2 * FIRST, patient_s=1)
     for _ in range(1000):
         window.replied(window.round, took_s=2)
     assert window.size == FIRST

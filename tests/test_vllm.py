@@ -5,15 +5,18 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -23,7 +26,7 @@ from reinstruct.engine import InProcess
 from reinstruct.engines import OFFLINE, Engine
 from reinstruct.errors import LLMUnavailable
 from reinstruct.layout import output_parts
-from reinstruct.llm import Request, Sampling
+from reinstruct.llm import Reply, Request, Sampling
 from reinstruct.plan import read
 from reinstruct.planfile import Plan, specs, steps_of
 from reinstruct.records import Document, Message, Pair, Rejected
@@ -147,6 +150,54 @@ def test_a_run_with_vllm_in_its_workers(python, model, engine, tmp_path):
     LocalRunner(ours, Notes(), workers=1).run(plan)
     LocalRunner(theirs, Notes(), workers=1, engine=Engine(OFFLINE, FLAGS, python=python)).run(plan)
     assert rows(ours, plan) == rows(theirs, plan)
+
+
+OFFLINE_SCRIPT = """
+import json, sys
+import msgspec
+from reinstruct.llm import Reply, Request, Sampling
+from reinstruct.vllm_offline import Offline
+
+model, flags, asked = json.loads(sys.stdin.read())
+engine = Offline(model, (*flags, "--enforce-eager"))
+requests = [Request(str(n), "the river carries", seed=n, position=n) for n in range(2)]
+for sampling in asked:
+    (batch,) = engine.complete(requests, msgspec.convert(sampling, Sampling))
+    print(msgspec.json.encode([reply for _, reply in batch]).decode(), flush=True)
+"""
+REFUSED = '{"type": "string", "pattern": "(?=a)b"}'  # no grammar can look ahead
+
+
+def test_vllm_in_a_worker_draws_several_tells_probabilities_and_keeps_to_forms(python, model, engine):
+    schema = '{"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}'
+    asked = [
+        Sampling(temperature=1.0, n=3, max_tokens=8),
+        Sampling(logprobs=2, max_tokens=8),
+        Sampling(choice=("yes", "no")),
+        Sampling(regex="[a-f]{3}"),
+        Sampling(json_schema=schema, max_tokens=64),
+        Sampling(json_schema=REFUSED, max_tokens=8),
+    ]
+    told = json.dumps([model, FLAGS, [asdict(sampling) for sampling in asked]])
+    done = subprocess.run(
+        [python, "-c", OFFLINE_SCRIPT], input=told, cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    drawn, told, chosen, matched, structured, unguided = (msgspec.json.decode(line, type=list[Reply]) for line in lines)
+    for reply in drawn:
+        assert len({reply.text, *(other.text for other in reply.others)}) == 3
+        assert reply.completion_tokens == 24
+        assert [other.completion_tokens for other in reply.others] == [0, 0]
+    requests = [Request(str(n), "the river carries", seed=n, position=n) for n in range(2)]
+    ((_, own), _) = flat(engine.complete(requests, asked[1]))
+    for token, same in zip(told[0].tokens, own.tokens, strict=True):
+        assert token.text == same.text.strip("\ufffd"), "vLLM tells nothing of half a character"
+        assert token.logprob == pytest.approx(same.logprob, abs=1e-3)
+        assert [value for _, value in token.top] == pytest.approx([value for _, value in same.top], abs=1e-3)
+    assert {reply.text for reply in chosen} <= {"yes", "no"}
+    assert all(re.fullmatch("[a-f]{3}", reply.text) for reply in matched)
+    assert all(type(json.loads(reply.text)["good"]) is bool for reply in structured)
+    assert all(reply.completion_tokens == 8 for reply in unguided), "asked without the form"
 
 
 def test_a_run_brings_up_its_own_server(python, model, tmp_path):

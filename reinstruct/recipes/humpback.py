@@ -7,8 +7,6 @@ seed and the best of them (self-curation), twice over. Nothing stronger than the
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 from reinstruct.errors import RecipeError
@@ -92,20 +90,6 @@ def paper_schedule(rows: int, sft: Sft) -> Sft:
         raise RecipeError(f"a schedule for {rows} rows; accepted: 1 or more")
     size, batch, steps = next((entry for entry in STEPS if rows <= entry[0]), STEPS[-1])
     return replace(sft, batch_size=batch, epochs=steps * batch / size)
-
-
-def scaling_coefficient(sizes: Sequence[int], win_rates: Sequence[float]) -> float:
-    """How many points of win rate each e-fold of data adds: the alpha of win rate = alpha ln(size) + c, by least
-    squares (the paper has 6.95 for its own data, 1.99 for Alpaca).
-
-    `win_rates` in percent, one for each size. ValueError for fewer than two different sizes.
-    """
-    logs = [math.log(size) for size in sizes]
-    mean, mean_rate = sum(logs) / len(logs), sum(win_rates) / len(win_rates)
-    spread = sum((log - mean) ** 2 for log in logs)
-    if len(sizes) != len(win_rates) or not spread:
-        raise ValueError("a slope needs one win rate for each size, and two different sizes")
-    return sum((log - mean) * (rate - mean_rate) for log, rate in zip(logs, win_rates, strict=True)) / spread
 
 
 # (rows, sequences of a batch, steps)

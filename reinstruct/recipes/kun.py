@@ -17,7 +17,8 @@ from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.stage import Filter, Transform
-from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepCjk, KeepLikely, KeepWords, Keywords
+from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepLikely, Keywords
+from reinstruct.stages.documents import TextRules
 from reinstruct.stages.gather import Sample
 from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction
 from reinstruct.stages.judge import Choice, KeepScore, Score, TeachVerdict
@@ -78,23 +79,6 @@ def kun(
     data = seed + synthetic if with_seed else synthetic
     final = base.train(data.map(PutToModel(CHAT), name="ask-data"), "final", sft)
     return Outcome(data, final, PutToModel(CHAT), sft)
-
-
-@dataclass(frozen=True)
-class TextRules(Filter[Document]):
-    """Texts short enough for one answer (the paper: 512 tokens) and in Chinese.
-
-    No model's tokenizer is at hand yet, so words are counted, each Chinese character one. `min_cjk` is the share of
-    characters among them, 0 to 1.
-    """
-
-    min_words: int = 20
-    max_words: int = 512
-    min_cjk: float = 0.5
-
-    def reason(self) -> pl.Expr:
-        lengths = KeepWords[Document]("text", self.min_words, self.max_words)
-        return pl.coalesce(lengths.reason(), KeepCjk[Document]("text", self.min_cjk).reason())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import polars as pl
 
 from reinstruct.records import Document, Drop
 from reinstruct.stage import Filter, Transform
-from reinstruct.stages.select import first_reason
+from reinstruct.stages.limits import Limit, first_limit
+from reinstruct.stages.select import count, first_reason
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
@@ -81,17 +82,25 @@ class SegmentRules(Filter[Segment]):
         return cls(require_header=False)
 
     def reason(self) -> pl.Expr:
+        return first_limit(self.limits())
+
+    def limits(self) -> list[Limit]:
+        """On the columns "text" and "header"."""
         header, chars = pl.col("header"), pl.col("text").str.len_chars()
         capitals = (header == header.str.to_uppercase()) & (header != header.str.to_lowercase())
-        rules = [("too_short", chars < self.min_chars), ("too_long", chars > self.max_chars)]
+        limits = [
+            Limit("too_short", chars, "least", self.min_chars, "characters"),
+            Limit("too_long", chars, "most", self.max_chars, "characters"),
+        ]
         if self.require_header:
-            rules.append(("no_header", header.str.strip_chars() == ""))
+            limits.append(Limit("no_header", header.str.strip_chars().str.len_chars(), "least", 1, "of the header"))
         if not self.allow_capitals:
-            rules.append(("capital_header", capitals))
+            limits.append(Limit("capital_header", capitals, "most", 0, "1 for a header all in capitals"))
         if self.navigation:
-            phrases = [phrase.lower() for phrase in self.navigation]
-            rules.append(("navigation_header", header.str.to_lowercase().str.contains_any(phrases)))
-        return first_reason(rules)
+            phrases = "|".join(map(re.escape, self.navigation))
+            found = count(header, f"(?i){phrases}")
+            limits.append(Limit("navigation_header", found, "most", 0, f"of {', '.join(self.navigation)}"))
+        return limits
 
 
 @dataclass(frozen=True)
@@ -108,13 +117,19 @@ class DropRepetitive(Transform[Segment, Document]):
     min_words: int = 6
 
     def apply(self, record: Segment) -> Document | Drop:
-        sentences = (_WORD.findall(sentence.lower()) for sentence in _SENTENCE_END.split(record.text))
-        grams = [self._grams(words) for words in sentences if len(words) >= self.min_words]
-        for one, other in combinations(grams, 2):
+        for one, other in self._pairs(record.text):
             shared = len(one & other)
             if shared and shared > self.max_jaccard * (len(one) + len(other) - shared):
                 return Drop("repetitive", " ".join(min(one & other)))
         return Document(id=record.id, text=record.text, url=record.url, source=record.source, licence=record.licence)
+
+    def overlap(self, text: str) -> float:
+        """The largest Jaccard index of any two sentences."""
+        return max((len(one & other) / len(one | other) for one, other in self._pairs(text)), default=0.0)
+
+    def _pairs(self, text: str) -> Iterator[tuple[set[tuple[str, ...]], set[tuple[str, ...]]]]:
+        sentences = (_WORD.findall(sentence.lower()) for sentence in _SENTENCE_END.split(text))
+        return combinations([self._grams(words) for words in sentences if len(words) >= self.min_words], 2)
 
     def _grams(self, words: list[str]) -> set[tuple[str, ...]]:
         return {tuple(words[start : start + self.ngram]) for start in range(max(1, len(words) - self.ngram + 1))}
