@@ -50,9 +50,11 @@ def prepare(folder: Path) -> None:
     from reinstruct.recipes.reinstruct import CHAT, SEED
     from reinstruct.records import Example, Pair, to_table
     from reinstruct.stages.instruct import PutToModel
+    from reinstruct.train.model import quiet
     from reinstruct.train.scratch import Size, new_model
     from reinstruct.train.text import train_tokenizer
 
+    quiet()
     said = pairs()
     put = PutToModel(CHAT, (SEED,))
     rows = [put.apply(Pair(id=str(n), instruction=asked, output=told)) for n, (asked, told) in enumerate(said)]
