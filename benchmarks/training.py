@@ -181,7 +181,10 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "released": []}
     for seed in range(options.seeds):
         for name, results in found.items():
+            began = time.perf_counter()
             results.append(side(name, folder, options.steps, options.batch, seed))
+            told = f"{results[-1]['tokens_per_s']:.0f} tokens/s, {time.perf_counter() - began:.0f} s with the start"
+            print(f"seed {seed}, {name}: {told}", flush=True)
     print(f"{'':<10}{'tokens/s':>10}{'peak MB':>10}  final loss by seed")
     for name, results in found.items():
         speed, memory = (statistics.median(each[key] for each in results) for key in ("tokens_per_s", "peak_mb"))
