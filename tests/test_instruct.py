@@ -41,6 +41,12 @@ def test_teaching_instructions_reverses_pairs_input_and_all():
     assert made == Example(id="p", prompt="Because. ->", target="Why?\n\nA, B", origin="seed")
 
 
+def test_reversed_pairs_may_have_a_name_to_be_weighted_by():
+    made = pair(origin="synthetic")
+    assert TeachInstruction(Template("{response}"), origin="reverse").apply(made).origin == "reverse"
+    assert TeachInstruction(Template("{response}")).apply(made).origin == "synthetic"
+
+
 def test_teaching_with_a_chat_template_gives_messages_and_no_prompt():
     made = TeachInstruction(Template("{response} ->", chat=True)).apply(pair())
     assert (made.prompt, made.messages, made.target) == ("", (Message("user", "Because. ->"),), "Why?")

@@ -45,12 +45,19 @@ def example(record: Pair, prompt: Prompt, target: str) -> Example:
 
 @dataclass(frozen=True)
 class TeachInstruction(Transform[Pair, Example]):
-    """Pairs reversed: from the response, learn to write the instruction (and input) behind it."""
+    """Pairs reversed: from the response, learn to write the instruction (and input) behind it.
+
+    `origin` names these rows. Mixed with rows that answer, they are an auxiliary objective, as in CRAB
+    (https://arxiv.org/abs/2410.24175; its release takes 70 % forward rows): `Sft.weights` says by that name how many of
+    them an epoch shows.
+    """
 
     template: Template
+    origin: str = ""
 
     def apply(self, record: Pair) -> Example:
-        return example(record, self.template.fill(response=record.output), question(record))
+        taught = example(record, self.template.fill(response=record.output), question(record))
+        return replace(taught, origin=self.origin or record.origin)
 
 
 @dataclass(frozen=True)
