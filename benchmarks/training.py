@@ -179,7 +179,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     if options.only == "kill":
         return
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "released": []}
-    for seed in range(options.seeds):
+    for seed in range(options.seed, options.seed + options.seeds):
         for name, results in found.items():
             began = time.perf_counter()
             results.append(side(name, folder, options.steps, options.batch, seed))
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("speed", "kill"))
     parser.add_argument("--side", choices=("ours", "released", "whole", "killed"))
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the first")
     options = parser.parse_args()
     if not options.side:
         with tempfile.TemporaryDirectory() as folder:
