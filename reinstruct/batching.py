@@ -88,7 +88,7 @@ class Running:
         self.rows = rows
         self._model, self._context, self._logprobs = model, context, sampling.logprobs
         self._chooser = Chooser([(row.ids, row.room, row.request.seed) for row in rows], sampling, model.device)
-        self._cache = DynamicCache(config=model.config)
+        self._cache: Any = DynamicCache(config=model.config)
         self._is_plain = all(type(layer) is DynamicLayer for layer in self._cache.layers)  # not sliding, not recurrent
         if self._is_plain:
             self._cache.layers = [Roomy() for _ in self._cache.layers]
@@ -205,6 +205,7 @@ class Roomy(DynamicLayer):
         """Put another cache's rows into these slots, aligned at the right."""
         width = self.get_seq_length()
         for held, states in zip(self._held, (other.keys, other.values), strict=True):
+            assert states is not None  # it has read its prompts
             held[slots, :, width - states.shape[2] : width] = states
 
     def trim(self, unused: int) -> None:
