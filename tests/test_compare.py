@@ -23,6 +23,7 @@ from tests.conftest import SEED
 from tests.fake_server import Call, FakeServer
 
 NAMES = ["reinstruct", "tegit"]
+BACK_TRANSLATION = ["reinstruct", "humpback", "back_and_forth", "kun", "tegit", "cycle_instruct"]
 
 
 @pytest.fixture
@@ -65,6 +66,23 @@ def test_a_flag_may_name_its_recipe(flags):
     assert [stage_settings(plans[name], "sample")["size"] for name in NAMES] == [0, 5]
     trained = {name: next(s.action for s in plan.steps if s.name == "final") for name, plan in plans.items()}
     assert [trained[name]["settings"]["epochs"] for name in NAMES] == [2.0, 3.0]
+
+
+def test_all_of_back_translation_is_compared_on_one_corpus_and_budget(flags):
+    budget = ["--candidates", "7", "--cycle_instruct.per-side", "7"]
+    plans = plan_comparison(BACK_TRANSLATION, [*flags, *budget], limit=30, held_out=0.1)
+    assert len({plan.corpus for plan in plans.values()}) == 1
+    asked = {
+        name: stage_settings(plan, "candidates")["size"] for name, plan in plans.items() if takes(plan, "candidates")
+    }
+    assert set(asked.values()) == {7}
+    assert set(plans) - set(asked) == {"cycle_instruct"}
+    names = [spec.name for spec in merged(plans).steps]
+    assert [names.count(name) for name in ("base", "corpus", "seed")] == [1, 1, 1]
+
+
+def takes(plan: Plan, step: str) -> bool:
+    return step in {spec.name for spec in plan.steps}
 
 
 @pytest.mark.parametrize(

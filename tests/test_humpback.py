@@ -13,8 +13,8 @@ from reinstruct.plan import Model, Outcome, Step, Train, read, walk
 from reinstruct.planning import Ask, plan_run
 from reinstruct.recipes.humpback import SEED, STEPS, WEB, humpback, paper_schedule
 from reinstruct.records import Document, Example, Pair
-from reinstruct.stages.judge import Rating
 from reinstruct.stages.segment import SegmentRules
+from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
 from tests.scripted_world import World
 from tests.test_worker import rejected

@@ -20,7 +20,8 @@ from reinstruct.stage import Ask
 from reinstruct.stages.cluster import PruneClusters
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import PutToModel, TeachInstruction, Template, WriteInstruction, made_from
-from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments, whole_sentences
+from reinstruct.stages.sentences import whole_sentences
+from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.train.settings import Sft
 
 
