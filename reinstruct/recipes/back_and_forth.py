@@ -57,7 +57,7 @@ def back_and_forth(
     verdict: Rating = Rating(),
     max_unreadable: float = 0.5,
     teach_rating: bool = False,
-    sft: Sft = Sft(epochs=2, learning_rate=1e-5, schedule="cosine", batch_size=32),
+    sft: Sft = Sft(2, learning_rate=1e-5, schedule="cosine", batch_size=32, weight_decay=0.1, dropout=0.1),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.

@@ -42,7 +42,7 @@ def humpback(
     verdict: Rating = Rating(),
     max_unreadable: float = 0.5,
     teach_rating: bool = False,
-    sft: Sft = Sft(learning_rate=1e-5, batch_size=32),
+    sft: Sft = Sft.humpback(),
     paper_steps: bool = True,
     random_seed: int = 0,
 ) -> Outcome:

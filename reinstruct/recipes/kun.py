@@ -45,8 +45,8 @@ def kun(
     teach_verdict: bool = False,
     compat: bool = False,
     sampling: Sampling = Sampling(temperature=0.5, top_p=0.95, max_tokens=1024, repetition_penalty=1.2),
-    label_sft: Sft = Sft(epochs=6, learning_rate=1e-5),
-    sft: Sft = Sft(epochs=4, learning_rate=1e-5),
+    label_sft: Sft = replace(Sft.kun(), epochs=6),
+    sft: Sft = Sft.kun(),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
