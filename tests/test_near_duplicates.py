@@ -95,7 +95,7 @@ def pairs_with(share: float, pairs: int, union: int = 400) -> pl.DataFrame:
     draw, common = random.Random(int(share * 100)), int(share * union)
     frames = []
     for pair in range(pairs):
-        keys = draw.sample(range(2**64), union)
+        keys = [draw.getrandbits(64) for _ in range(union)]
         alone = (union - common) // 2
         for at, own in enumerate((keys[common : common + alone], keys[common + alone :])):
             frames.append(pl.DataFrame({"key": keys[:common] + own}, schema={"key": pl.UInt64}).with_row_index("row"))

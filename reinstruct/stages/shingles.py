@@ -51,10 +51,9 @@ def shingles(texts: pl.Series, size: int) -> pl.DataFrame:
     for ahead in range(1, size):
         key = key * FACTOR + word.slice(ahead, count)
     full = pl.DataFrame({"row": row.head(count), "key": key}).filter(row.head(count) == row.slice(size - 1))
-    runs = row.rle().struct.unnest()
-    short = runs.filter(pl.col("len") < size)["value"]
-    found = pl.concat([full, _whole_texts(hashed, short)]) if len(short) else full
-    return found.with_columns((pl.col("key") ^ (pl.col("key") // 2**32)) * FACTOR)
+    runs = row.rle().struct.unnest().with_columns(end=pl.col("len").cum_sum())
+    short = runs.filter(pl.col("len") < size)
+    return pl.concat([full, _whole_texts(hashed, short)], rechunk=True) if short.height else full
 
 
 def words(texts: pl.Series) -> pl.DataFrame:
@@ -77,7 +76,7 @@ def _hashed(texts: pl.Series) -> pl.DataFrame:
     frame = pl.DataFrame({"text": texts.fill_null("")}).with_row_index("row")
     is_ascii = frame["text"].str.len_bytes() == frame["text"].str.len_chars()
     parts = [frame] if is_ascii.all() else [frame.filter(is_ascii), frame.filter(~is_ascii)]
-    return pl.concat([_hashed_alike(part) for part in parts])
+    return pl.concat([_hashed_alike(part) for part in parts], rechunk=True)
 
 
 def _hashed_alike(frame: pl.DataFrame) -> pl.DataFrame:
@@ -90,10 +89,10 @@ def _hashed_alike(frame: pl.DataFrame) -> pl.DataFrame:
         keys.append(_keys(found))
         start += len(block)
     lengths = frame["text"].str.len_chars() + 1
-    first = pl.concat(places).search_sorted(lengths.cum_sum())
+    first = pl.concat(places, rechunk=True).search_sorted(lengths.cum_sum())
     counts = first - first.shift(1, fill_value=0)
     rows = frame.select("row", count=counts).filter(pl.col("count") > 0)
-    return rows.select(pl.col("row").repeat_by("count").explode()).with_columns(pl.concat(keys))
+    return rows.select(pl.col("row").repeat_by("count").explode()).with_columns(pl.concat(keys, rechunk=True))
 
 
 def _blocks(text: str) -> Iterator[str]:
@@ -123,12 +122,15 @@ def _letters(text: str) -> pl.Series:
     if text.isascii():
         data = text.encode().translate(_ASCII)
         return pl.Series(pa.Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)]))
-    return _table().gather(_codes(text).clip(upper_bound=_TABLE))
+    code = _codes(text)
+    highest = pc.max(code).as_py()
+    code = pc.min_element_wise(code, pa.scalar(_TABLE, pa.uint32())) if highest > _TABLE else code
+    return pl.Series(pc.take(_table(), code, boundscheck=False))
 
 
-def _codes(text: str) -> pl.Series:
+def _codes(text: str) -> Any:
     data = text.encode("utf-32-le")
-    return pl.Series(pa.Array.from_buffers(pa.uint32(), len(data) // 4, [None, pa.py_buffer(data)]))
+    return pa.Array.from_buffers(pa.uint32(), len(data) // 4, [None, pa.py_buffer(data)])
 
 
 def _keys(found: Words) -> pl.Series:
@@ -150,20 +152,24 @@ def _powers(size: int) -> tuple[pl.Series, pl.Series]:
 
 
 @cache
-def _table() -> pl.Series:
+def _table() -> Any:
     """What each character below _TABLE becomes: itself in lower case, marked if it is a word alone, or 0."""
     every = "".join(map(chr, range(_IDEOGRAPHS)))
     valid = every[:0xD800] + " " * 0x800 + every[0xE000:]
     # These three would become two characters, or one of two by what stands around them.
     plain = valid.replace("İ", "i").replace("Σ", "σ").replace("ς", "σ")
     inside = pl.Series([plain]).str.to_lowercase().str.replace_all(r"\W", "\0")
-    letters, spaced = _codes(inside.item()), _codes(inside.str.replace_all(_UNSPACED, "\0").item())
+    letters = pl.Series(_codes(inside.item()))
+    spaced = pl.Series(_codes(inside.str.replace_all(_UNSPACED, "\0").item()))
     ideographs = pl.int_range(_IDEOGRAPHS, _TABLE, dtype=pl.UInt32, eager=True) + _ALONE
     none = pl.Series([0], dtype=pl.UInt32)
-    return pl.concat([letters + (letters != spaced).cast(pl.UInt32) * _ALONE, ideographs, none])
+    marked = letters + (letters != spaced).cast(pl.UInt32) * _ALONE
+    return pl.concat([marked, ideographs, none], rechunk=True).to_arrow()
 
 
-def _whole_texts(hashed: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+def _whole_texts(hashed: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """One key for each of the texts whose words stand at `len` places up to `end`."""
     order = pl.int_range(pl.len(), dtype=pl.UInt64) * 2 + 1
-    found = hashed.filter(pl.col("row").is_in(rows.implode())).group_by("row", maintain_order=True)
+    places = runs.select(pl.int_ranges(pl.col("end") - pl.col("len"), "end").explode()).to_series()
+    found = hashed.select(pl.all().gather(places)).group_by("row", maintain_order=True)
     return found.agg((pl.col("key") * FACTOR * order).sum())
