@@ -11,6 +11,7 @@ keys of a million words are one running sum, of which every word takes the diffe
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ FACTOR = 0x9E3779B97F4A7C15  # a large odd number: makes a key depend on the ord
 _BASE = 0xD1342543DE82EF95  # of the polynomial; odd, so that it has an inverse
 _BLOCK = 1 << 18  # characters looked at together; a running sum takes 50 bytes for each
 _WHITE = re.compile(r"\s")
+_ZERO = pl.Series("key", [0], dtype=pl.UInt64)
 
 _TABLE = 0x40000  # from here on characters are between words
 _IDEOGRAPHS = 0x20000  # from here up to there each is a word
@@ -56,19 +58,11 @@ def shingles(texts: pl.Series, size: int) -> pl.DataFrame:
     return pl.concat([full, _whole_texts(hashed, short)], rechunk=True) if short.height else full
 
 
-def words(texts: pl.Series) -> pl.DataFrame:
-    """Columns `row` and `word`: the words of each text, in order. The words of a text stand together."""
-    found = [pl.DataFrame(schema={"row": pl.UInt32, "word": pl.String})]
-    for row, text in enumerate(texts.fill_null("")):
-        letters, begins, ends = _words(text)
-        lower = "".join(map(chr, letters.cast(pl.UInt32) % _ALONE))
-        spans = zip(begins.arg_true(), ends.arg_true(), strict=True)
-        found.append(
-            pl.DataFrame(
-                {"word": [lower[first : last + 1] for first, last in spans]}, schema={"word": pl.String}
-            ).select(row=pl.lit(row, pl.UInt32), word="word")
-        )
-    return pl.concat(found)
+def words(text: str) -> list[str]:
+    """The words of the text, in order."""
+    letters, begins, ends = _words(text)
+    lower = "".join(map(chr, letters.cast(pl.UInt32) % _ALONE))
+    return [lower[first : last + 1] for first, last in zip(begins.arg_true(), ends.arg_true(), strict=True)]
 
 
 def _hashed(texts: pl.Series) -> pl.DataFrame:
@@ -138,9 +132,10 @@ def _keys(found: Words) -> pl.Series:
     inside = found.letters != 0
     letters = found.letters.filter(inside).cast(pl.UInt64)
     powers, inverses = _powers(max(len(letters), 2 * _BLOCK))
-    array: Any = (letters * powers.head(len(letters))).to_arrow()
-    total = pl.Series("key", pc.cumulative_sum(array)).filter(found.ends.filter(inside))
-    return (total - total.shift(1, fill_value=0)) * inverses.head(len(letters)).filter(found.begins.filter(inside))
+    terms: Any = (letters * powers.head(len(letters))).to_arrow()
+    total = pl.Series("key", pc.cumulative_sum(terms)).filter(found.ends.filter(inside))
+    before = pl.concat([_ZERO, total.head(max(0, len(total) - 1))], rechunk=True).head(len(total))
+    return (total - before) * inverses.head(len(letters)).filter(found.begins.filter(inside))
 
 
 @lru_cache(maxsize=1)
@@ -154,7 +149,7 @@ def _powers(size: int) -> tuple[pl.Series, pl.Series]:
 @cache
 def _table() -> Any:
     """What each character below _TABLE becomes: itself in lower case, marked if it is a word alone, or 0."""
-    every = "".join(map(chr, range(_IDEOGRAPHS)))
+    every = array("I", range(_IDEOGRAPHS)).tobytes().decode("utf-32-le", "surrogatepass")
     valid = every[:0xD800] + " " * 0x800 + every[0xE000:]
     # These three would become two characters, or one of two by what stands around them.
     plain = valid.replace("İ", "i").replace("Σ", "σ").replace("ς", "σ")
