@@ -60,7 +60,8 @@ def _adapters_of(base: str, settings: Sft) -> Path:
     folder = Path(base) / FOLDER
     if not (folder / "adapter_config.json").is_file():
         raise TrainingError(f"lora_continue: {base} has no {FOLDER}/; only a model made with lora_rank has")
-    rank: int = LoraConfig.from_pretrained(str(folder)).r
+    config: Any = LoraConfig.from_pretrained(str(folder))
+    rank: int = config.r
     if rank != settings.lora_rank:
         raise TrainingError(f"lora_rank is {settings.lora_rank}; the adapters of {base} to go on from have rank {rank}")
     return folder
@@ -72,8 +73,8 @@ def _subtract(model: Any) -> Any:
     from peft.tuners.lora import LoraLayer
 
     with torch.no_grad():
-        for layer in model.modules():
-            if isinstance(layer, LoraLayer):
-                weight = layer.get_base_layer().weight
-                weight -= layer.get_delta_weight(layer.active_adapters[0]).to(weight)  # pyright: ignore[reportCallIssue]
+        adapted: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+        for layer in adapted:
+            weight = layer.get_base_layer().weight
+            weight -= layer.get_delta_weight(layer.active_adapters[0]).to(weight)
     return model
