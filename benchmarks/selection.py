@@ -100,9 +100,8 @@ def main() -> None:
             measured["msgspec"].append(wait_for([start(MSGSPEC, folder, *files)]))
             measured["polars"].append(wait_for([start(POLARS, folder, *files)]))
             measured["ours"].append(wait_for([start(OURS, folder, warm, *files)]))
-            measured["both"].append(
-                wait_for([start(OURS, f"{folder}/{n}", warm, file) for n, file in enumerate(files)])
-            )
+            both = [start(OURS, f"{folder}/{n}", warm, file, core=n) for n, file in enumerate(files)]
+            measured["both"].append(wait_for(both))
     taken = {name: median(run[0] for run in runs) for name, runs in measured.items()}
     floor_s = min(taken["msgspec"], taken["polars"])
     parts = dict(zip(PARTS, (median(run[n] for run in measured["ours"]) for n in (2, 3, 4)), strict=True))

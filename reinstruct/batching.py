@@ -88,10 +88,10 @@ class Running:
         self.rows = rows
         self._model, self._context, self._logprobs = model, context, sampling.logprobs
         self._chooser = Chooser([(row.ids, row.room, row.request.seed) for row in rows], sampling, model.device)
-        self._cache = DynamicCache(config=model.config)
-        self._is_plain = all(type(layer) is DynamicLayer for layer in self._cache.layers)  # not sliding, not recurrent
-        if self._is_plain:
-            self._cache.layers = [Roomy() for _ in self._cache.layers]
+        self._cache: Any = DynamicCache(config=model.config)
+        self._roomy: list[Roomy] = []  # the cache's layers; none where they slide or recur, and no slot is filled anew
+        if all(type(layer) is DynamicLayer for layer in self._cache.layers):
+            self._roomy = self._cache.layers = [Roomy() for _ in self._cache.layers]
         self._width = 0
         longest = max(len(row.ids) for row in rows)
         self._starts = [longest - len(row.ids) for row in rows]
@@ -113,7 +113,7 @@ class Running:
     def free(self, limits: Limits) -> int:
         """How many rows may be seated now: none before it is worth it, and none once all have ended."""
         alive = self._alive()
-        if not alive or not self._is_plain:
+        if not alive or not self._roomy:
             return 0
         slots = limits.slots(max(row.most for row in alive))
         free = slots - len(alive)
@@ -133,7 +133,7 @@ class Running:
             self._starts[slot] = start + self._width - joining._width
         self._latest[slots] = joining._latest
         self._chooser.seat(slots, joining._chooser)
-        for layer, other in zip(self._cache.layers, joining._cache.layers, strict=True):
+        for layer, other in zip(self._roomy, joining._roomy, strict=True):
             layer.seat(slots, other)
 
     @torch.inference_mode()
@@ -181,31 +181,34 @@ class Running:
         unused = min(start for start, row in zip(self._starts, self.rows, strict=True) if not row.finish)
         self._width -= unused
         self._starts = [max(0, start - unused) for start in self._starts]
-        for layer in self._cache.layers:
+        for layer in self._roomy:
             layer.trim(unused)
 
 
 class Roomy(DynamicLayer):
     """Keys and values [slots, heads, columns, dimension] within tensors that have columns to spare."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: tuple[torch.Tensor, ...] = ()
+
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         used = self.get_seq_length()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._held = (key_states[:, :, :0], value_states[:, :, :0])
-        new = (key_states, value_states)
         width = used + key_states.shape[2]
         if width > self._held[0].shape[2]:
             self._held = tuple(_widened(held[:, :, :used], width + SPARE) for held in self._held)
-        for held, states in zip(self._held, new, strict=True):
+        for held, states in zip(self._held, (key_states, value_states), strict=True):
             held[:, :, used:width] = states
         return self._show(width)
 
     def seat(self, slots: Sequence[int], other: Roomy) -> None:
         """Put another cache's rows into these slots, aligned at the right."""
-        width = self.get_seq_length()
-        for held, states in zip(self._held, (other.keys, other.values), strict=True):
-            held[slots, :, width - states.shape[2] : width] = states
+        width, narrower = self.get_seq_length(), other.get_seq_length()
+        for held, states in zip(self._held, other._held, strict=True):
+            held[slots, :, width - narrower : width] = states[:, :, :narrower]
 
     def trim(self, unused: int) -> None:
         """Forget so many columns at the left."""

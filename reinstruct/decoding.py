@@ -36,9 +36,9 @@ class Chooser:
         """Put another chooser's rows in the place of these. Both have chosen before."""
         for row, draws in zip(rows, other._draws, strict=False):  # greedy: none
             self._draws[row] = draws
-        if self._seen is not None:
+        if self._seen is not None and other._seen is not None:
             self._seen[rows] = other._seen
-        if self._said is not None:
+        if self._said is not None and other._said is not None:
             self._said[rows] = other._said
 
     def choose(self, logits: torch.Tensor) -> torch.Tensor:

@@ -126,6 +126,8 @@ def test_short_responses_lose_sentences():
     made = LoseLines(share=0.0).apply(pair(output="First one. Second one! Third?"))
     assert made.document in ("First one. Second one!", "First one. Third?", "Second one! Third?")
     assert LoseLines().apply(pair(output="Only one sentence.")) == Drop("single_sentence")
+    chinese = LoseLines(share=0.0).apply(pair(output="先烧水。再下面条。最后拌酱。"))
+    assert len(chinese.document.split("。")) == 3, "two of three sentences and nothing behind the last"
 
 
 def test_blank_lines_are_not_counted_as_lines():

@@ -259,8 +259,9 @@ def test_explain_says_what_the_filter_says(rules: str):
 
 
 def test_explain_judges_a_segment_under_its_header():
-    judged = {rule.reason: rule for rule in explain("Intro.\n\n# FORUM NEWS\n\n" + PROSE, "humpback")}
-    assert judged["too_short"].value == len(PROSE.strip())
+    text = PROSE.strip() + " Behind the last house a path leads up to the chapel."
+    judged = {rule.reason: rule for rule in explain(f"Intro.\n\n# FORUM NEWS\n\n{text}", "humpback")}
+    assert judged["too_short"].value == len(text)
     assert [name for name, rule in judged.items() if rule.broken] == ["capital_header", "navigation_header"]
     assert judged["capital_header"].first
     assert judged["repetitive"].value == 0

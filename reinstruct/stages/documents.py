@@ -12,6 +12,7 @@ import polars as pl
 
 from reinstruct.records import Document
 from reinstruct.stage import Filter
+from reinstruct.stages.bounds import expect_order, expect_share
 from reinstruct.stages.checks import CJK, words
 from reinstruct.stages.limits import Limit, Step, staged_reason
 from reinstruct.stages.select import count
@@ -31,6 +32,11 @@ class TextRules(Filter[Document]):
     max_symbols: float = 1.0  # of characters that are not white space, those that are neither letters nor digits
     max_repeated_lines: float = 1.0  # lines that stood before
     max_char_run: int = 0  # one character so often on end; 0: any
+
+    def __post_init__(self) -> None:
+        expect_order("TextRules.min_words", self.min_words, "max_words", self.max_words)
+        for name in ("min_cjk", "max_symbols", "max_repeated_lines"):
+            expect_share(f"TextRules.{name}", getattr(self, name))
 
     @classmethod
     def general(cls) -> TextRules:

@@ -15,17 +15,18 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from reinstruct.errors import expect
 from reinstruct.records import Document, Drop
 from reinstruct.stage import Filter, Transform
+from reinstruct.stages.bounds import expect_at_least, expect_order, expect_share
 from reinstruct.stages.limits import Limit, first_limit
 from reinstruct.stages.select import count, first_reason
+from reinstruct.stages.sentences import sentences, words_in
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _HTML_HEADER = re.compile(r"<h[1-6][\s>]", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
-_WORD = re.compile(r"[\u3400-\u9fff\u3040-\u30ff]|\w+")
 
 Line = tuple[int, str]  # level of a header, 0 for text; the line itself
 
@@ -47,6 +48,9 @@ class SplitAtHeaders(Transform[Document, Segment]):
 
     expands: ClassVar[bool] = True
     max_level: int = 6
+
+    def __post_init__(self) -> None:
+        expect(1 <= self.max_level <= 6, "SplitAtHeaders.max_level", self.max_level, "a level of headers, 1 to 6")
 
     def apply(self, record: Document) -> list[Segment] | Drop:
         lines = _html_lines(record.text) if _HTML_HEADER.search(record.text) else list(_markdown_lines(record.text))
@@ -75,6 +79,9 @@ class SegmentRules(Filter[Segment]):
     require_header: bool = True
     allow_capitals: bool = False
     navigation: tuple[str, ...] = ("advertisement", "forum", "quick link", "free newsletter")
+
+    def __post_init__(self) -> None:
+        expect_order("SegmentRules.min_chars", self.min_chars, "max_chars", self.max_chars)
 
     @classmethod
     def plain(cls) -> SegmentRules:
@@ -116,6 +123,11 @@ class DropRepetitive(Transform[Segment, Document]):
     max_jaccard: float = 0.5
     min_words: int = 6
 
+    def __post_init__(self) -> None:
+        expect_at_least("DropRepetitive.ngram", self.ngram, 1)
+        expect_at_least("DropRepetitive.min_words", self.min_words, 1)
+        expect_share("DropRepetitive.max_jaccard", self.max_jaccard)
+
     def apply(self, record: Segment) -> Document | Drop:
         for one, other in self._pairs(record.text):
             shared = len(one & other)
@@ -128,8 +140,8 @@ class DropRepetitive(Transform[Segment, Document]):
         return max((len(one & other) / len(one | other) for one, other in self._pairs(text)), default=0.0)
 
     def _pairs(self, text: str) -> Iterator[tuple[set[tuple[str, ...]], set[tuple[str, ...]]]]:
-        sentences = (_WORD.findall(sentence.lower()) for sentence in _SENTENCE_END.split(text))
-        return combinations([self._grams(words) for words in sentences if len(words) >= self.min_words], 2)
+        said = (words_in(sentence) for line in text.lower().splitlines() for sentence in sentences(line))
+        return combinations([self._grams(words) for words in said if len(words) >= self.min_words], 2)
 
     def _grams(self, words: list[str]) -> set[tuple[str, ...]]:
         return {tuple(words[start : start + self.ngram]) for start in range(max(1, len(words) - self.ngram + 1))}
@@ -147,6 +159,17 @@ class KeepWithinContext(Filter[Document]):
     reserved_tokens: int = 1024
     chars_per_token: float = 4.0
     min_chars: int = 1
+
+    def __post_init__(self) -> None:
+        accepted = f"fewer tokens than context_tokens, which is {self.context_tokens}"
+        expect(
+            self.reserved_tokens < self.context_tokens,
+            "KeepWithinContext.reserved_tokens",
+            self.reserved_tokens,
+            accepted,
+        )
+        expect(self.chars_per_token > 0, "KeepWithinContext.chars_per_token", self.chars_per_token, "a number above 0")
+        expect_order("KeepWithinContext.min_chars", self.min_chars, "the most characters that fit", self.max_chars)
 
     @property
     def max_chars(self) -> int:

@@ -123,7 +123,7 @@ def fit(
     return Fitted(
         curve=_logged(state, "loss"),
         held_out=_logged(state, "eval_loss"),
-        kept=state.best_global_step if schedule.settings.keep == "best" else state.global_step,
+        kept=(state.best_global_step or state.global_step) if schedule.settings.keep == "best" else state.global_step,
         seconds=seconds,
         tokens_per_s=sum(rows.lengths[row] for row in done) / seconds,
         packing=packing.statistics(plan, rows.lengths, layout),

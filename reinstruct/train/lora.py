@@ -60,8 +60,7 @@ def _adapters_of(base: str, settings: Sft) -> Path:
     folder = Path(base) / FOLDER
     if not (folder / "adapter_config.json").is_file():
         raise TrainingError(f"lora_continue: {base} has no {FOLDER}/; only a model made with lora_rank has")
-    config: Any = LoraConfig.from_pretrained(str(folder))
-    rank: int = config.r
+    rank: int = LoraConfig.from_pretrained(str(folder)).r  # pyright: ignore[reportAttributeAccessIssue]
     if rank != settings.lora_rank:
         raise TrainingError(f"lora_rank is {settings.lora_rank}; the adapters of {base} to go on from have rank {rank}")
     return folder
@@ -73,8 +72,9 @@ def _subtract(model: Any) -> Any:
     from peft.tuners.lora import LoraLayer
 
     with torch.no_grad():
-        adapted: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
-        for layer in adapted:
-            weight = layer.get_base_layer().weight
-            weight -= layer.get_delta_weight(layer.active_adapters[0]).to(weight)
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                weight = layer.get_base_layer().weight
+                added: Any = layer.get_delta_weight  # pyright: ignore[reportAttributeAccessIssue]
+                weight -= added(layer.active_adapters[0]).to(weight)
     return model

@@ -38,8 +38,8 @@ class Watch(TrainerCallback):
         if state.is_world_process_zero:
             self.log.write_text("".join(map(_line, state.log_history)))  # what came after the checkpoint comes again
 
-    def on_log(self, args: Any, state: Any, control: Any, **told: Any) -> None:
-        logs: dict[str, Any] = told["logs"]
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        logs: dict[str, Any] = given["logs"]
         for name in ("loss", "eval_loss", "grad_norm"):
             if not math.isfinite(logs.get(name, 0.0)):
                 raise TrainingError(
