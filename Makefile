@@ -8,7 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo demo-short test unit check format clean vllm-env
+.PHONY: venv setup demo demo-short test unit slow check format clean vllm-env
+
+venv: $(BIN)/python
 
 setup: $(VENV)/.dev
 
@@ -18,12 +20,14 @@ demo: $(VENV)/.train
 demo-short: $(VENV)/.train
 	$(BIN)/reinstruct run examples/demo.toml --limit 300 --out demo-short
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+test: unit slow
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Files in the order of tests/conftest.py, the longest first. Those of a real vLLM are skipped without `make vllm-env`.
+slow: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own with a vLLM for CPUs, for tests and benchmarks of the real one. Made once, in .bench/vllm.
 vllm-env: $(BIN)/python
@@ -47,11 +51,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and alone, so that no other package chooses its build.
-$(VENV)/.train: pyproject.toml | $(BIN)/python
+$(VENV)/.torch: | $(BIN)/python
 	$(PIP) $(TORCH)
+	touch $@
+
+$(VENV)/.train: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[train]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.train
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[train,pipelines,dev]'
-	touch $@
+	touch $(VENV)/.train $@

@@ -191,7 +191,8 @@ def report(out: Annotated[str, typer.Argument(help="folder of a run")]) -> None:
 def explain(
     text: Annotated[str, typer.Argument(metavar="TEXT|FILE|-", help="a text, a file of it, or - for standard input")],
     rules: Annotated[
-        str, typer.Option(help="general, general-han, general-other, web, gopher, c4 or fineweb")
+        str,
+        typer.Option(help="general, web, gopher, c4, fineweb, air, kun, reinstruct, humpback or another"),
     ] = "general",
 ) -> None:
     """Show what each quality rule counts in one document, its limit and verdict, and the first reason to reject it."""

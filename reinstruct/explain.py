@@ -6,7 +6,7 @@ reinstruct explain TEXT | FILE | - [--rules PRESET]
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,10 @@ from reinstruct.errors import CorpusError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reinstruct.stages.quality_rules import QualityFilter
+    from reinstruct.stage import Filter
+    from reinstruct.stages.limits import Limit, Step
+    from reinstruct.stages.quality_rules import QualityFilter, Rule
+    from reinstruct.stages.segment import DropRepetitive
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,38 @@ class Judged:
     first: bool
 
 
+METHODS = ("reinstruct", "reinstruct-compat", "reinstruct-loose", "humpback")
+
+
 def explain(text: str, preset: str = "general") -> list[Judged]:
-    """Every rule of a preset, in order. RecipeError for an unknown preset."""
+    """Every rule of a preset or a method, in order. RecipeError for an unknown one.
+
+    Of a document with headers, "humpback" judges the first segment that has a header and a text.
+    """
+    from reinstruct.stages.documents import TextRules
+    from reinstruct.stages.limits import Step
+    from reinstruct.stages.quality import preset as named
+    from reinstruct.stages.text import SelectAdvice
+
+    advice = {
+        "reinstruct": SelectAdvice(),
+        "reinstruct-compat": SelectAdvice(compat=True),
+        "reinstruct-loose": SelectAdvice.loose(),
+    }
+    if preset in advice:
+        rules = advice[preset]
+        return _by_limits(text, "", rules.steps(rules.verbs.bases(), rules.verbs.ing_forms()))
+    if preset == "humpback":
+        from reinstruct.stages.segment import DropRepetitive, SegmentRules
+
+        header, body = _segment(text)
+        judged = _by_limits(body, header, [Step(SegmentRules().limits())])
+        return [*judged, _repetition(body, DropRepetitive(), rejected=any(rule.broken for rule in judged))]
+    found = named(preset, also=METHODS)
+    return _by_limits(text, "", found.steps()) if isinstance(found, TextRules) else _by_rules(text, found)
+
+
+def _by_rules(text: str, preset: Filter[Any]) -> list[Judged]:
     import polars as pl
 
     from reinstruct.stages.quality_page import Page
@@ -45,10 +78,44 @@ def explain(text: str, preset: str = "general") -> list[Judged]:
         broken = measured.select(rule.broken().alias(rule.reason) for rule in rules).row(0, named=True)
         for rule in rules:
             bad = bool(broken[rule.reason])
-            sign = "at most" if rule.side == "most" else "at least"
-            first = bad and not any(earlier.first for earlier in judged)
-            judged.append(Judged(rule.reason, rule.counts, values[rule.reason], f"{sign} {rule.limit:g}", bad, first))
+            judged.append(_judged(rule, values[rule.reason], bad, rejected=any(earlier.first for earlier in judged)))
     return judged
+
+
+def _by_limits(text: str, header: str, steps: Sequence[Step]) -> list[Judged]:
+    import polars as pl
+
+    rows = pl.DataFrame({"text": [text], "header": [header]})
+    judged: list[Judged] = []
+    for step in steps:
+        rows = rows.with_columns(**step.columns)
+        for limit in step.limits:
+            value, broken = rows.select(value=limit.value, broken=limit.broken()).row(0)
+            judged.append(_judged(limit, value, bool(broken), rejected=any(earlier.first for earlier in judged)))
+    return judged
+
+
+def _judged(rule: Rule | Limit, value: float | None, broken: bool, *, rejected: bool) -> Judged:
+    sign = "at most" if rule.side == "most" else "at least"
+    first = broken and not rejected
+    return Judged(rule.reason, rule.counts, value, f"{sign} {rule.limit:g}", broken, first)
+
+
+def _segment(text: str) -> tuple[str, str]:
+    """(header, text) of the first segment with both, else of the whole."""
+    from reinstruct.records import Document
+    from reinstruct.stages.segment import SplitAtHeaders
+
+    found = SplitAtHeaders().apply(Document(id="", text=text))
+    segments = found if isinstance(found, list) else []
+    return next(((one.header, one.text) for one in segments if one.header and one.text), ("", text))
+
+
+def _repetition(text: str, rules: DropRepetitive, *, rejected: bool) -> Judged:
+    overlap = rules.overlap(text)
+    broken = overlap > rules.max_jaccard
+    told = f"overlap of the two sentences most alike, in runs of {rules.ngram} words"
+    return Judged("repetitive", told, overlap, f"at most {rules.max_jaccard:g}", broken, broken and not rejected)
 
 
 def read_text(given: str) -> str:
@@ -90,11 +157,10 @@ def verdict(judged: list[Judged], preset: str) -> str:
     return f"rejected by {preset}: {broken[0].reason} ({len(broken)} of {len(judged)} rules broken)"
 
 
-def _filters(name: str) -> Iterator[QualityFilter[Any]]:
-    from reinstruct.stages.quality import preset
+def _filters(preset: Filter[Any]) -> Iterator[QualityFilter[Any]]:
     from reinstruct.stages.quality_rules import KeepAll, QualityFilter
 
-    match preset(name):
+    match preset:
         case KeepAll(filters=filters):
             yield from filters
         case QualityFilter() as quality:
@@ -106,4 +172,6 @@ def _filters(name: str) -> Iterator[QualityFilter[Any]]:
 def _shown(value: float | None) -> str:
     if value is None or value != value:
         return "-"
+    if isinstance(value, bool):
+        return str(int(value))
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")

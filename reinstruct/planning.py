@@ -128,8 +128,10 @@ def _losses(
     if seed is not None:
         seed_only = base.train(seed.map(outcome.ask, name="ask-seed"), "seed-only", outcome.settings)
         measured["seed-only"] = _trained_already(seed_only, outcome.model) or seed_only
-    stages = [outcome.ask] if ask.test else [HoldOut(ask.held_out, "test"), outcome.ask]
-    asked = held_out.map(*stages, name="held-out")
+    if ask.test:
+        asked = held_out.map(outcome.ask, name="held-out")
+    else:
+        asked = held_out.map(HoldOut(ask.held_out, "test"), outcome.ask, name="held-out")
     tokens = outcome.settings.max_tokens
     return {
         label: measure_loss(measured[label], asked, f"loss-{label}", tokens) for label in LOSSES if label in measured

@@ -75,7 +75,7 @@ class SampleView:
 
 @dataclass(frozen=True)
 class TrainingView:
-    """One trained model. `numbers`: rows, steps, epochs, last loss, tokens a second, time; empty while unfinished."""
+    """One trained model. `numbers`: rows, steps, epochs, last loss, efficiency, tokens a second, time; or none yet."""
 
     label: str
     step: str
@@ -277,9 +277,11 @@ def _training(run: Run, spec: StepSpec, label: str) -> TrainingView:
 
 
 def _numbers(metrics: dict[str, Any]) -> list[str]:
-    shown = [("rows", 0), ("steps", 0), ("epochs", 1), ("loss", 3), ("tokens_per_s", 0)]
+    packing: Any = metrics.get("packing")
+    known = {**metrics, **packing} if isinstance(packing, dict) else metrics
+    shown = [("rows", 0), ("steps", 0), ("epochs", 1), ("loss", 3), ("efficiency", 2), ("tokens_per_s", 0)]
     seconds = text.measured(metrics, "seconds")
-    numbers = [text.number(text.measured(metrics, name), digits) for name, digits in shown]
+    numbers = [text.number(text.measured(known, name), digits) for name, digits in shown]
     return [*numbers, "–" if seconds is None else text.duration(seconds)]
 
 

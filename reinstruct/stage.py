@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
+from reinstruct.errors import expect
 from reinstruct.llm import Prompt, Reply, Sampling
 from reinstruct.records import Drop
 
@@ -67,6 +68,9 @@ class Ask(Stage[In, Out]):
     model: Model
     sampling: Sampling = field(default=Sampling(), kw_only=True)
     max_unreadable: float = field(default=0.5, kw_only=True)
+
+    def __post_init__(self) -> None:
+        expect(0 <= self.max_unreadable <= 1, "max_unreadable", self.max_unreadable, "a share from 0 to 1")
 
     def prompt(self, record: In) -> Prompt:
         raise NotImplementedError

@@ -22,11 +22,14 @@ from reinstruct.llm import LLM, Reply, Request
 from reinstruct.records import Drop, Made, Rejected
 from reinstruct.replies import ReplyLog, request_key
 from reinstruct.stage import Ask, Filter, Transform, record_types
-from reinstruct.tables import ROWS, Chunk, of_frame
+from reinstruct.tables import ROWS, Chunk, joined, of_frame
 from reinstruct.usage import Meter
 
 if TYPE_CHECKING:
     import polars as pl
+
+BEGINNING = 500  # characters of a rejected text that are stored where the input holds the whole
+FILTERED_ROWS, FILTERED_BYTES = 4096, 8 << 20  # that a filter judges at once: each call has a price of its own
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Tally:
     """What happened in a shard so far. `reject` stores rows; `asked` is told of each reply (for progress)."""
 
     step_id: str
-    reject: Callable[[list[Rejected]], None]
+    reject: Callable[[Chunk], None]
     asked: Callable[[Reply], None] = lambda reply: None
     counts: list[Count] = field(default_factory=list[Count])
     meter: Meter = field(default_factory=Meter)
@@ -51,7 +54,8 @@ def run_stages(
         tally.counts.append(count)
         match stage:
             case Filter():
-                chunks = _filtered(stage, chunks, count, tally)
+                as_stored = all(isinstance(earlier, Filter) for earlier in stages[:number])
+                chunks = _filtered(stage, chunks, count, tally, in_input=as_stored)
             case Transform():
                 chunks = _transformed(stage, chunks, count, tally)
             case Ask():
@@ -77,36 +81,52 @@ def rejected_row(record: Any, stage: str, drop: Drop) -> Rejected:
     )
 
 
-def split_by_reason(frame: pl.DataFrame, stage: str) -> tuple[pl.DataFrame, list[Rejected], dict[str, int]]:
-    """Columns with a `reason` and maybe a `detail` column -> kept rows, rejected rows, and how many per reason."""
+def split_by_reason(frame: pl.DataFrame, stage: str, *, in_input: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Columns with a `reason` and maybe a `detail` column -> kept rows, and rejected rows in their stored form.
+
+    `in_input`: the rows stand whole in the stage's input, under the same ids; of long texts the beginning is stored.
+    """
     import polars as pl
 
     said = [name for name in ("reason", "detail") if name in frame.columns]
     kept = frame.filter(pl.col("reason").is_null()).drop(said)
     dropped = frame.filter(pl.col("reason").is_not_null())
-    as_json = dropped.drop(said).select(pl.struct(pl.all()).struct.json_encode()).to_series()
-    details = dropped["detail"].fill_null("") if "detail" in said else [""] * len(dropped)
-    rows = [
-        Rejected(id=id_, stage=stage, reason=reason, detail=detail, record=record)
-        for id_, reason, detail, record in zip(dropped["id"], dropped["reason"], details, as_json, strict=True)
-    ]
-    reasons = dict(dropped["reason"].value_counts().sort("reason").iter_rows())
-    return kept, rows, reasons
+    texts = [name for name, kind in kept.schema.items() if in_input and kind == pl.String and name != "id"]
+    records = dropped.drop(said).with_columns(_beginning(pl.col(name)) for name in texts)
+    rejected = dropped.select(
+        id="id",
+        stage=pl.lit(stage),
+        reason="reason",
+        detail=pl.col("detail").fill_null("") if "detail" in said else pl.lit(""),
+        record=records.select(pl.struct(pl.all()).struct.json_encode()).to_series(),
+    )
+    return kept, rejected
 
 
-def _filtered(stage: Filter[Any], chunks: Iterator[Chunk], count: Count, tally: Tally) -> Iterator[Chunk]:
+def _beginning(text: pl.Expr) -> pl.Expr:
+    import polars as pl
+
+    cut = text.str.slice(0, BEGINNING) + "…"
+    return pl.when(text.str.len_chars() > BEGINNING).then(cut).otherwise(text)
+
+
+def _filtered(
+    stage: Filter[Any], chunks: Iterator[Chunk], count: Count, tally: Tally, *, in_input: bool
+) -> Iterator[Chunk]:
     reason = stage.reason().alias("reason")
-    for chunk in chunks:
+    for chunk in joined(chunks, FILTERED_ROWS, FILTERED_BYTES):
         judged = chunk.frame.with_columns(reason)
         judged = judged.unnest("reason") if judged.schema["reason"].is_nested() else judged
-        yield judge_chunk(judged, chunk.record_type, count, tally)
+        yield judge_chunk(judged, chunk.record_type, count, tally, in_input=in_input)
 
 
-def judge_chunk(judged: pl.DataFrame, record_type: type[Any], count: Count, tally: Tally) -> Chunk:
+def judge_chunk(
+    judged: pl.DataFrame, record_type: type[Any], count: Count, tally: Tally, *, in_input: bool = True
+) -> Chunk:
     """The rows of a frame without a reason; those with one go to the tally."""
-    kept, rows, reasons = split_by_reason(judged, count.stage)
-    tally.reject(rows)
-    for name, n in reasons.items():
+    kept, rejected = split_by_reason(judged, count.stage, in_input=in_input)
+    tally.reject(of_frame(rejected, Rejected))
+    for name, n in rejected["reason"].value_counts().sort("reason").iter_rows():
         count.rejected[name] = count.rejected.get(name, 0) + n
     count.read += len(judged)
     count.kept += len(kept)
@@ -210,7 +230,7 @@ def _taken(result: Any, record: Any, count: Count, tally: Tally) -> list[Any]:
     count.read += 1
     if isinstance(result, Drop):
         count.rejected[result.reason] = count.rejected.get(result.reason, 0) + 1
-        tally.reject([rejected_row(record, count.stage, result)])
+        tally.reject(Chunk(Rejected, rows=[rejected_row(record, count.stage, result)]))
         return []
     count.kept += 1
     rows = cast(list[Any], result) if isinstance(result, list) else [result]

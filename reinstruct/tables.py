@@ -56,6 +56,27 @@ def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
     return Chunk(record_type, table=frame.select(wanted.names).to_arrow().cast(wanted))
 
 
+def joined(chunks: Iterable[Chunk], rows: int, size: int) -> Iterator[Chunk]:
+    """The chunks in order, put together until one has so many rows or bytes (of Arrow); nothing is copied."""
+    held: list[Chunk] = []
+    for chunk in chunks:
+        if held and held[0].record_type is not chunk.record_type:
+            yield _one(held)
+            held = []
+        held.append(chunk)
+        if sum(map(len, held)) >= rows or sum(part.arrow.nbytes for part in held) >= size:
+            yield _one(held)
+            held = []
+    if held:
+        yield _one(held)
+
+
+def _one(chunks: list[Chunk]) -> Chunk:
+    if len(chunks) == 1:
+        return chunks[0]
+    return Chunk(chunks[0].record_type, table=pa.concat_tables([chunk.arrow for chunk in chunks]))
+
+
 def read_slices(
     store: Store, slices: Iterable[Slice], record_type: type[Any], columns: Sequence[str] | None = None
 ) -> Iterator[Chunk]:

@@ -132,8 +132,8 @@ def _reply(output: Any, logprobs: int) -> Reply:
 def _tokens(said: Any, most: int) -> tuple[Token, ...]:
     """The log probabilities of one reply, the likeliest tokens first. vLLM tells the token taken even if it is none."""
     found: list[Token] = []
-    places: list[dict[int, Any]] = said.logprobs or []
-    for token_id, told in zip(said.token_ids, places, strict=False):  # none where none were asked for
+    logprobs: list[dict[int, Any]] = said.logprobs or []
+    for token_id, told in zip(said.token_ids, logprobs, strict=False):
         likeliest = sorted((one.rank, one.decoded_token, one.logprob) for one in told.values() if one.rank <= most)
         top = tuple((text, logprob) for _, text, logprob in likeliest)
         found.append(Token(told[token_id].decoded_token, told[token_id].logprob, top))

@@ -108,7 +108,7 @@ def _run_rows(attempt: Attempt, slices: list[Slice]) -> Done:
     step = attempt.step
     kept = PartWriter(attempt.store, attempt.name("parts"), step.record_type)
     rejected = PartWriter(attempt.store, attempt.name("rejected"), Rejected)
-    tally = Tally(step.id, rejected.write_records, lambda reply: _count_tokens(attempt.progress, reply))
+    tally = Tally(step.id, rejected.write, lambda reply: _count_tokens(attempt.progress, reply))
     attempt.progress.step, attempt.progress.shard, attempt.progress.counts = step.id, attempt.shard, tally.counts
     with ExitStack() as open_files:
         open_files.enter_context(kept)
@@ -183,7 +183,7 @@ def _add(count: Count, good: int, bad: list[Rejected], tally: Tally) -> None:
     count.read += good + len(bad)
     count.kept += good
     count.written += good
-    tally.reject(bad)
+    tally.reject(Chunk(Rejected, rows=bad))
     for row in bad:
         count.rejected[row.reason] = count.rejected.get(row.reason, 0) + 1
 

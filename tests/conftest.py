@@ -13,11 +13,31 @@ from reinstruct.rows import expect_fields
 
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "examples" / "seed.jsonl"
+# Files that take long, in the order in which two workers that take the next one when they are free end together.
+LONG = (
+    "test_all_recipes",
+    "test_full_run",
+    "test_train",
+    "test_vllm",
+    "test_compare",
+    "test_vllm_runs",
+    "test_pipelines",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture
 def shared_data() -> Path:
     """Folder of the public test data; the test is skipped where it is absent."""
+    return shared_folder()
+
+
+def shared_folder() -> Path:
+    """As the fixture, for fixtures that live longer than a test."""
     folder = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set REINSTRUCT_TEST_DATA")

@@ -1,4 +1,4 @@
-"""Three relatives of REInstruct, run together through the command line and killed on the way: nothing is lost,
+"""The relatives of REInstruct, run together through the command line and killed on the way: nothing is lost,
 nothing is asked twice that was answered, and the datasets are those of an undisturbed run.
 """
 
@@ -20,7 +20,14 @@ from tests.well_answering import WellAnswering
 
 pytestmark = pytest.mark.slow
 
-RECIPES = ("back_and_forth", "kun", "cycle_instruct")
+OWN = {
+    "humpback": {"rules": "plain", "paper-steps": "false"},
+    "tegit": {"rules.min-output-grounded": "0"},
+    "back_and_forth": {"cut.min-chars": "100"},
+    "kun": {},
+    "cycle_instruct": {"cycles": "2"},
+}
+TOGETHER = [("back_and_forth", "kun", "cycle_instruct"), ("humpback", "tegit")]
 IN_FLIGHT = 64
 WORDS = re.findall(
     r"\w+",
@@ -48,14 +55,14 @@ def corpus(folder: Path) -> Path:
     return path
 
 
-def command(folder: Path, out: str, url: str) -> list[str]:
+def command(names: tuple[str, ...], folder: Path, out: str, url: str) -> list[str]:
     seed = folder / "seed.jsonl"
     seed.write_text("".join(SEED.read_text().splitlines(keepends=True)[:24]))
     small = {
         "corpus": str(corpus(folder)),
         "seed": str(seed),
         "base": tiny_model(folder / "base"),
-        "back_and_forth.cut.min-chars": "100",
+        **{f"{name}.{setting}": value for name in names for setting, value in OWN[name].items()},
         "sft.epochs": "0.2",
         "sft.max-tokens": "2048",
         "sft.batch-size": "4",
@@ -64,18 +71,19 @@ def command(folder: Path, out: str, url: str) -> list[str]:
         "out": str(folder / out),
     }
     flags = [part for name, value in small.items() for part in (f"--{name}", value)]
-    return [sys.executable, "-m", "reinstruct", "compare", *RECIPES, *flags]
+    return [sys.executable, "-m", "reinstruct", "compare", *names, *flags]
 
 
-def datasets(folder: Path) -> dict[str, pl.DataFrame]:
-    return {name: pl.read_parquet(folder / name / "dataset" / "*.parquet") for name in RECIPES}
+def datasets(names: tuple[str, ...], folder: Path) -> dict[str, pl.DataFrame]:
+    return {name: pl.read_parquet(folder / name / "dataset" / "*.parquet") for name in names}
 
 
-def test_recipes_that_are_killed_make_the_datasets_of_an_undisturbed_run(tmp_path: Path):
+@pytest.mark.parametrize("names", TOGETHER, ids=" ".join)
+def test_recipes_that_are_killed_make_the_datasets_of_an_undisturbed_run(names: tuple[str, ...], tmp_path: Path):
     with WellAnswering(latency_s=0.05) as server:
-        argv, rng = command(tmp_path, "killed", server.url), random.Random(11)
-        kills = sum(killed(argv, rng.uniform(4, 12)) for _ in range(4))
-        assert kills >= 3
+        argv, rng = command(names, tmp_path, "killed", server.url), random.Random(11)
+        kills = sum(killed(argv, rng.uniform(5, 15)) for _ in range(3))
+        assert kills == 3
         finish(argv)
         asked = Counter(call.prompt for call in server.calls)
         again = sum(count - 1 for count in asked.values())
@@ -83,12 +91,12 @@ def test_recipes_that_are_killed_make_the_datasets_of_an_undisturbed_run(tmp_pat
         assert sum(Counter(call.prompt for call in server.calls).values()) == asked.total(), "a third run asks nothing"
 
     with WellAnswering() as server:
-        finish(command(tmp_path, "whole", server.url))
+        finish(command(names, tmp_path, "whole", server.url))
         needed = Counter(call.prompt for call in server.calls)
     assert again - (needed.total() - len(needed)) <= kills * 2 * IN_FLIGHT
     assert asked.keys() == needed.keys()
-    one, other = datasets(tmp_path / "killed"), datasets(tmp_path / "whole")
-    for name in RECIPES:
+    one, other = datasets(names, tmp_path / "killed"), datasets(names, tmp_path / "whole")
+    for name in names:
         assert one[name].equals(other[name]), name
         assert (one[name]["origin"] == "synthetic").sum() >= 3, name
         for model in sorted((tmp_path / "whole" / name / "models").iterdir()):

@@ -1,5 +1,7 @@
 """Back-and-Forth by the rules of its paper: what each variant cuts, rates and rewrites, and how spans are read."""
 
+import gzip
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -151,6 +153,10 @@ def test_a_setting_changes_only_what_follows(world):
         ("text [/RES]", Drop("no_span")),
         ("[/RES] text [RES]", Drop("span_not_closed")),
         ("Put it between [RES] and [/RES]: [RES]it[/RES]", "it"),
+        ("Put it between `[RES]` and `[/RES]`:\n\n[RES]it[/RES]", "it"),
+        ("From the [RES] to the [/RES] mark stands my answer.", Drop("no_span")),
+        ("[RES] it [RES]", Drop("span_not_closed")),
+        ("[RES] one [/RES] [RES] two", "one"),
         ("[RES] cut off in the mid", Drop("span_not_closed")),
         ("[RES] \n [/RES]", Drop("empty_span")),
         ("[RES] ... [/RES]", Drop("empty_span")),
@@ -165,6 +171,30 @@ def test_spans(reply, found):
         assert (got.reason, got.unreadable) == (found.reason, True)
     else:
         assert got == found
+
+
+def real_answers(folder: Path) -> list[str]:
+    path = folder / "outputs" / "alpaca_eval" / "dev_llama-2-7b-chat-hf.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line)["output"].strip() for line in file]
+
+
+def test_real_answers_hold_a_span_only_between_marks(shared_data):
+    answers = [text for text in real_answers(shared_data) if text]
+    assert len(answers) > 700
+    stage = RewriteSpan(REWRITER, REWRITE_CHAT)
+    pair = Pair(id="p", instruction="How?", output="o", document="A text about boats.")
+    for text in answers:
+        bare = stage.parse(pair, Reply(text))
+        assert isinstance(bare, Drop)
+        assert (bare.reason, bare.unreadable) == ("no_span", True)
+        marked = stage.parse(pair, Reply(f"Sure, here it is:\n{OPEN}\n{text}\n{CLOSE}\nAnything else?"))
+        assert isinstance(marked, Pair)
+        assert marked.output == text
+        for cut in (len(text) // 2, len(text)):
+            half = stage.parse(pair, Reply(f"{OPEN}\n{text[:cut]}", "length"))
+            assert isinstance(half, Drop)
+            assert half.reason == "span_not_closed"
 
 
 def test_any_text_gives_a_span_or_a_reason():

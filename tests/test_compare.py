@@ -23,6 +23,7 @@ from tests.conftest import SEED
 from tests.fake_server import Call, FakeServer
 
 NAMES = ["reinstruct", "tegit"]
+BACK_TRANSLATION = ["reinstruct", "humpback", "back_and_forth", "kun", "tegit", "cycle_instruct"]
 
 
 @pytest.fixture
@@ -67,6 +68,23 @@ def test_a_flag_may_name_its_recipe(flags):
     assert [trained[name]["settings"]["epochs"] for name in NAMES] == [2.0, 3.0]
 
 
+def test_all_of_back_translation_is_compared_on_one_corpus_and_budget(flags):
+    budget = ["--candidates", "7", "--cycle_instruct.per-side", "7"]
+    plans = plan_comparison(BACK_TRANSLATION, [*flags, *budget], limit=30, held_out=0.1)
+    assert len({plan.corpus for plan in plans.values()}) == 1
+    asked = {
+        name: stage_settings(plan, "candidates")["size"] for name, plan in plans.items() if takes(plan, "candidates")
+    }
+    assert set(asked.values()) == {7}
+    assert set(plans) - set(asked) == {"cycle_instruct"}
+    names = [spec.name for spec in merged(plans).steps]
+    assert [names.count(name) for name in ("base", "corpus", "seed")] == [1, 1, 1]
+
+
+def takes(plan: Plan, step: str) -> bool:
+    return step in {spec.name for spec in plan.steps}
+
+
 @pytest.mark.parametrize(
     ("names", "more", "words"),
     [
@@ -92,6 +110,7 @@ def test_steps_that_recipes_share_are_planned_once(flags):
     assert list(steps_of(together)) == ids, "an order that can be run"
     names = [spec.name for spec in together.steps]
     assert [names.count(name) for name in ("base", "corpus", "seed", "backward", "designer")] == [1, 1, 1, 1, 1]
+    assert names.count("loss-base") == 2, "each recipe asks in its own way"
 
 
 def small_plan(corpus_file: Path, recipe: str, prompt: str, **settings) -> Plan:
@@ -245,8 +264,8 @@ class Author(FakeServer):
 
 def compare(folder: Path, flags: list[str], server: str) -> str:
     """Standard output of the command; the smallest trainings there are."""
-    small = ["--sft.epochs", "0.1", "--sft.max-tokens", "1024", "--reinstruct.rules", "loose", "--candidates", "12"]
-    argv = [sys.executable, "-m", "reinstruct", "compare", *NAMES, *flags, *small, "--limit", "40"]
+    small = ["--sft.epochs", "0.1", "--sft.max-tokens", "1024", "--candidates", "12", "--tegit@both.with-seed"]
+    argv = [sys.executable, "-m", "reinstruct", "compare", "tegit", "tegit@both", *flags, *small, "--limit", "40"]
     run = subprocess.run(
         [*argv, "--server", server, "--out", str(folder / "out")], capture_output=True, text=True, check=False
     )
@@ -271,10 +290,12 @@ def test_the_command_compares_and_does_nothing_twice(tmp_path, flags):
         assert len(server.calls) == asked > 0
     out = tmp_path / "out"
     made = json.loads((out / "compare.json").read_text())
-    assert [(each["recipe"], each["synthetic"]) for each in made] == [("reinstruct", 12), ("tegit", 12)]
-    assert all(each["nll"]["final"] > 0 for each in made)
-    assert made[0]["nll"]["base"] != made[1]["nll"]["base"], "each recipe asks in its own way"
-    assert len(list((out / "steps").glob("base-*"))) == 1
-    assert all((out / name / "models" / "final" / "config.json").is_file() for name in NAMES)
+    assert [(each["recipe"], each["synthetic"]) for each in made] == [("tegit", 12), ("tegit@both", 12)]
+    alone, both = (each["nll"] for each in made)
+    assert alone["base"] == both["base"] > 0
+    assert alone["final"] != both["final"]
+    trained = {name: len(list((out / "steps").glob(f"{name}-*"))) for name in ("base", "designer", "final")}
+    assert trained == {"base": 1, "designer": 1, "final": 2}
+    assert all((out / name / "models" / "final" / "config.json").is_file() for name in ("tegit", "tegit@both"))
     assert "synthetic pairs kept" in first
     assert first.splitlines()[-8:] == again.splitlines()[-8:]

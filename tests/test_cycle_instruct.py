@@ -18,7 +18,8 @@ from reinstruct.recipes.cycle_instruct import ANSWER, ASK, Answer, Polish, Rebui
 from reinstruct.records import Document, Drop, Pair, Rejected, question, to_table
 from reinstruct.stages.cluster import PruneClusters
 from reinstruct.stages.instruct import Template, example
-from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments, whole_sentences
+from reinstruct.stages.sentences import whole_sentences
+from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.store import LocalStore
 from reinstruct.worker import run_shard
 from tests.test_worker import rejected, rows
@@ -75,19 +76,31 @@ def test_the_papers_rule_is_a_question_mark(text, side):
     assert Sides(compat=True).of(text) == side
 
 
+BEES = "Bees fly far. "
+ASKS = "Do bees fly? "
+
+
 @pytest.mark.parametrize(
-    ("kept", "lost", "sides"),
+    ("kept", "lost", "reason"),
     [
-        ("Do bees ever sleep?", "Do bees sleep?", Sides()),
-        (TELLING * 3, TELLING * 3, Sides(min_answer_chars=len((TELLING * 3).strip()))),
+        ("Do bees ever sleep?", "Do bees sleep?", "short_question"),  # 4 words
+        ("Why? " * 119 + "Why?!?", "Why? " * 119 + "Why ?!?", "too_long"),  # 601 characters, one more
+        (BEES * 20 + "Do they come home?", BEES * 21 + "Do they come home?", "mixed"),  # 298 and 312 characters
+        ((BEES + ASKS) * 12, (BEES + ASKS) * 11 + BEES * 2 + ASKS, "mixed"),  # 12 of 24 sentences ask, 12 of 25
+        (
+            BEES * 10 + (ASKS + BEES) * 5 + BEES * 5,
+            BEES * 9 + (ASKS + BEES) * 5 + BEES * 5,
+            "mixed",
+        ),  # 5 of 25, 5 of 24
+        ("a" * 299 + ".", "a" * 298 + ".", "too_short"),
+        ("a" * 1199 + ".", "a" * 1200 + ".", "too_long"),
+        ("{}{}{}" + "a" * 294, "{}{}{}" + "a" * 293, "code"),  # 2 % of the characters
+        ("How to keep bread fresh", "How to keep", "short_question"),
     ],
 )
-def test_bounds_are_included(kept, lost, sides):
-    assert sides.of(kept) in ("question", "answer")
-    if lost == kept:
-        assert Sides(min_answer_chars=sides.min_answer_chars + 1).of(lost) == "too_short"
-    else:
-        assert sides.of(lost) == "short_question"
+def test_bounds_of_the_split_are_included(kept, lost, reason):
+    assert Sides(max_question_chars=601).of(kept) in ("question", "answer")
+    assert Sides(max_question_chars=601).of(lost) == reason
 
 
 def texts_of(text: str, **settings) -> list[str]:
@@ -142,6 +155,29 @@ def test_each_guard(text, reason):
     assert frame.select(Guard("instruction", 3, 12).reason()).item() == reason
 
 
+@pytest.mark.parametrize(
+    ("rule", "kept", "rejected", "reason"),
+    [
+        ({"min_words": 3, "max_words": 4}, "one two three", "one two", "few_words"),
+        ({"min_words": 3, "max_words": 4}, "one two three four", "one two three four five", "many_words"),
+        ({"max_repeated": 0.25}, "a b c d e a b c d", "a b c d e a b c d e", "repeats_itself"),  # 1 of 6 runs, 2 of 7
+        (
+            {"max_copied": 0.5},
+            "x y z rain falls on the warm hills",
+            "z rain falls on the warm hills",
+            "copy",
+        ),  # 2 of 4, 2 of 3
+        ({"min_script": 0.5}, "heat тепл", "heat тепло", "other_script"),  # 4 of 8 letters are Latin, 4 of 9
+    ],
+)
+def test_each_bound_of_a_guard_is_included(rule, kept, rejected, reason):
+    guard = Guard("output", **{"min_words": 1, "max_words": 50, **rule})
+    real = "Rain falls on the warm hills."
+    pairs = [Pair(id=text, instruction="Why?", output=text, document=real) for text in (kept, rejected)]
+    frame = pl.DataFrame(pl.from_arrow(to_table(pairs, Pair)))
+    assert frame.select(guard.reason()).to_series().to_list() == [None, reason]
+
+
 def test_whole_sentences():
     assert whole_sentences("One. Two! And thr") == "One. Two!"
     assert whole_sentences("One. Two!") == "One. Two!"
@@ -172,6 +208,15 @@ def test_polishing_must_leave_a_text_what_it_is():
     )
     assert stage.parse(asks, Reply("How do", "length")) == Drop("cut_off", "How do")
     assert stage.parse(asks, Reply("")) == Drop("empty_reply")
+
+
+def test_how_far_a_polished_text_may_be_is_a_bound():
+    asks = document("How do they find their way home?")
+    said = "How do honey bees find their way home?"
+    distance = text_distance(asks.text, said)
+    for most, kept in ((distance, True), (distance - 0.001, False)):
+        made = Polish(MODEL, recipe.POLISH_QUESTION, max_distance=most).parse(asks, Reply(said))
+        assert isinstance(made, Document) is kept
 
 
 def test_distance_of_texts():

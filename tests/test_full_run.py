@@ -88,7 +88,7 @@ def dataset(folder: Path) -> pl.DataFrame:
 def test_a_run_killed_again_and_again_makes_the_dataset_of_an_undisturbed_one(tmp_path: Path):
     argv = command(tmp_path, "killed")
     rng = random.Random(3)
-    kills = sum(killed(argv, rng.uniform(8, 30)) for _ in range(4))
+    kills = sum(killed(argv, rng.uniform(8, 24)) for _ in range(3))
     assert kills >= 2
     finish(argv)
     again = finish(argv)

@@ -13,8 +13,8 @@ from reinstruct.plan import Model, Outcome, Step, Train, read, walk
 from reinstruct.planning import Ask, plan_run
 from reinstruct.recipes.humpback import SEED, STEPS, WEB, humpback, paper_schedule
 from reinstruct.records import Document, Example, Pair
-from reinstruct.stages.judge import Rating
 from reinstruct.stages.segment import SegmentRules
+from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
 from tests.scripted_world import World
 from tests.test_worker import rejected
@@ -201,7 +201,7 @@ def test_between_and_above_the_sizes_of_the_table():
 def test_the_schedule_follows_the_sizes_that_are_known(world):
     sized = world.plan(size=9600)
     assert (training(sized, "backward").settings.epochs, training(sized, "forward-2").settings.epochs) == (5.0, 1.5)
-    assert training(world.plan(), "forward-2").settings == Sft(learning_rate=1e-5, batch_size=32)
+    assert training(world.plan(), "forward-2").settings == Sft.humpback()
     own = world.plan(size=9600, paper_steps=False, sft=Sft(epochs=7))
     assert {training(own, name).settings.epochs for name in ("backward", "forward-0", "forward-2")} == {7}
 

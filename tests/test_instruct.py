@@ -41,6 +41,12 @@ def test_teaching_instructions_reverses_pairs_input_and_all():
     assert made == Example(id="p", prompt="Because. ->", target="Why?\n\nA, B", origin="seed")
 
 
+def test_reversed_pairs_may_have_a_name_to_be_weighted_by():
+    made = pair(origin="synthetic")
+    assert TeachInstruction(Template("{response}"), origin="reverse").apply(made).origin == "reverse"
+    assert TeachInstruction(Template("{response}")).apply(made).origin == "synthetic"
+
+
 def test_teaching_with_a_chat_template_gives_messages_and_no_prompt():
     made = TeachInstruction(Template("{response} ->", chat=True)).apply(pair())
     assert (made.prompt, made.messages, made.target) == ("", (Message("user", "Because. ->"),), "Why?")
@@ -120,6 +126,8 @@ def test_short_responses_lose_sentences():
     made = LoseLines(share=0.0).apply(pair(output="First one. Second one! Third?"))
     assert made.document in ("First one. Second one!", "First one. Third?", "Second one! Third?")
     assert LoseLines().apply(pair(output="Only one sentence.")) == Drop("single_sentence")
+    chinese = LoseLines(share=0.0).apply(pair(output="先烧水。再下面条。最后拌酱。"))
+    assert len(chinese.document.split("。")) == 3, "two of three sentences and nothing behind the last"
 
 
 def test_blank_lines_are_not_counted_as_lines():

@@ -332,7 +332,7 @@ for number in range(10**9):
 @pytest.mark.slow
 def test_a_killed_writer_has_kept_all_it_said(tmp_path: Path):
     rng = random.Random(11)
-    for attempt in range(12):
+    for attempt in range(8):
         process = subprocess.Popen(
             [sys.executable, "-c", APPENDING, str(tmp_path / str(attempt)), "a"], stdout=subprocess.PIPE, text=True
         )

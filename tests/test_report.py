@@ -412,7 +412,7 @@ def test_metrics_of_any_shape_do_not_break_the_page(store, graph, tmp_path):
     finish(store, graph.losses["base"], {"metrics": {"nll": None}})
     report = report_of(store, plan)
     backward = next(training for training in report.trainings if training.label == "backward")
-    assert backward.numbers == ("–",) * 6
+    assert backward.numbers == ("–",) * 7
     assert backward.curve is not None
     assert report.losses[0].nll is None
     assert "not measured yet" in page_of(store, plan, tmp_path).text

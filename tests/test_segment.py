@@ -131,6 +131,7 @@ def test_a_sentence_said_twice_is_noticed():
     assert not repetitive("Go on. Go on. Go on.")
     assert repetitive("Go on. Go on.", min_words=2)
     assert repetitive("坐船过蓝色的湖。坐船过蓝色的湖。")
+    assert repetitive("用Python在湖上坐船。我们用Python在湖上坐船。"), "words of two scripts are told apart"
 
 
 def test_how_much_may_be_alike_is_a_setting():

@@ -11,7 +11,7 @@ from reinstruct.errors import RecipeError
 from reinstruct.llm import Sampling
 from reinstruct.settings import presets_of, settings_from
 from reinstruct.stages.text import KeepProse, SelectAdvice
-from reinstruct.train.settings import Sft
+from reinstruct.train.settings import Pretrain, Sft
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def test_a_preset_is_the_ground_that_fields_change(given: dict[str, Any]):
 def test_presets_are_class_methods():
     assert list(presets_of(SelectAdvice)) == ["loose"]
     assert convert({"outer": "wide"})["outer"] == Outer(share=0.9)
-    assert presets_of(Sft) == {}
+    assert presets_of(Pretrain) == {}
 
 
 def test_a_verb_list_is_given_by_its_path(tmp_path: Path):
@@ -136,7 +136,7 @@ def test_a_verb_list_is_given_by_its_path(tmp_path: Path):
         ({"rules.version": 3}, "unknown field of rules 'version'"),
         ({"rules": "loos"}, "setting rules is 'loos' (did you mean 'loose'?); accepted: loose"),
         ({"rules": 3}, "setting rules is 3; accepted: loose"),
-        ({"sft": "fast"}, "setting sft is 'fast'; accepted: its fields only"),
+        ({"sft": "fast"}, "setting sft is 'fast'; accepted: reinstruct, humpback"),
         ({"upsample": "two"}, "setting upsample is 'two'; accepted: a whole number"),
         ({"upsample": 2.5}, "setting upsample is 2.5; accepted: a whole number"),
         ({"upsample": {"a": 1}}, "setting upsample is {'a': 1}; accepted: a whole number"),

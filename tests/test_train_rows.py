@@ -1,7 +1,6 @@
-"""Examples as token ids: exact masks, refusals with reasons, and the order of training. No torch is needed."""
+"""Examples as token ids: exact masks, refusals with reasons, and how they are kept. No torch is needed."""
 
 import random
-from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +10,9 @@ from tokenizers.processors import TemplateProcessing
 from reinstruct.errors import TrainingError
 from reinstruct.prompting import prompt_ids, target_ids
 from reinstruct.records import Document, Example, Message, to_table
-from reinstruct.train.rows import Refused, Row, encode, encode_all, order, read_examples
+from reinstruct.train.rows import Refused, encode, encode_all, encode_once, read_examples
 from reinstruct.train.text import END, blocks, read_texts, train_tokenizer
+from reinstruct.train.tokens import Row
 
 TEXT = ["The quick brown fox jumps over the lazy dog. " * 20, "def add(a, b):\n    return a + b\n" * 20]
 
@@ -110,7 +110,41 @@ def test_every_example_is_counted(tokenizer):
         "d": "empty_target",
     }
     assert found.reasons == {"empty_target": 2, "prompt_too_long": 1}
-    assert found.target_tokens == len(target_ids(tokenizer, "The fox.")) + 1
+    assert found.rows.target_tokens == len(target_ids(tokenizer, "The fox.")) + 1
+
+
+@pytest.fixture
+def kept(tokenizer, tmp_path):
+    """A file of examples, tokenised once: its path and what came of it."""
+    rows = [
+        example(id="a", origin="seed"),
+        example("", id="b", messages=(Message("user", "Hi"),)),
+        example(id="c", target=""),
+    ]
+    pq.write_table(to_table(rows, Example), tmp_path / "a.parquet")
+    path = str(tmp_path / "a.parquet")
+    return path, encode_once([path], tokenizer, 60, tmp_path / "tokens.arrow")
+
+
+def test_examples_are_tokenised_once(kept, tokenizer, tmp_path):
+    path, first = kept
+    written = (tmp_path / "tokens.arrow").stat()
+    again = encode_once([path], tokenizer, 60, tmp_path / "tokens.arrow")
+    assert (tmp_path / "tokens.arrow").stat() == written
+    assert list(again.rows) == list(first.rows)
+    assert list(first.rows) == list(encode_all(read_examples([path]), tokenizer, 60).rows)
+    assert (again.refused, again.with_messages) == ([Refused("c", "empty_target")], True)
+    assert again.rows.digest() == first.rows.digest()
+    assert [row.origin for row in again.rows] == ["seed", ""]
+
+
+def test_another_limit_tokenizer_or_file_is_tokenised_anew(kept, tokenizer, framing_tokenizer, tmp_path):
+    path, first = kept
+    cut = encode_once([path], tokenizer, 20, tmp_path / "tokens.arrow")
+    assert len(cut.rows) < len(first.rows)
+    assert encode_once([path], framing_tokenizer, 60, tmp_path / "tokens.arrow").rows.digest() != first.rows.digest()
+    pq.write_table(to_table([example(id="d")], Example), path)
+    assert [row.id for row in encode_once([path], tokenizer, 60, tmp_path / "tokens.arrow").rows] == ["d"]
 
 
 def test_no_usable_row_is_an_error_with_counts(tokenizer):
@@ -118,25 +152,6 @@ def test_no_usable_row_is_an_error_with_counts(tokenizer):
         encode_all([example(target=""), example(target=" ")], tokenizer, 60)
     with pytest.raises(TrainingError, match="there are none"):
         encode_all([], tokenizer, 60)
-
-
-def test_order_shows_every_row_equally_often():
-    seen = Counter(order(list(range(10)), batch=4, steps=5, seed=3))
-    assert seen == Counter(dict.fromkeys(range(10), 2))
-
-
-def test_order_sorts_inside_a_step_but_not_across():
-    lengths = [draw.randint(1, 99) for draw in [random.Random(5)] for _ in range(64)]
-    planned = [lengths[row] for row in order(lengths, batch=8, steps=8, seed=0)]
-    steps = [planned[at : at + 8] for at in range(0, 64, 8)]
-    assert all(step == sorted(step, reverse=True) for step in steps)
-    assert planned != sorted(lengths, reverse=True)
-
-
-def test_order_hangs_on_the_seed_alone():
-    lengths = [5] * 32
-    assert order(lengths, 8, 8, seed=1) == order(lengths, 8, 8, seed=1)
-    assert order(lengths, 8, 8, seed=1) != order(lengths, 8, 8, seed=2)
 
 
 def test_reads_examples_back(tmp_path):

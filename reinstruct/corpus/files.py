@@ -9,11 +9,12 @@ import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from reinstruct.corpus.kinds import ACCEPTED
 from reinstruct.corpus.source import Source, SourceFile
-from reinstruct.errors import CorpusError
+from reinstruct.errors import CorpusError, RecipeError
 
 BLOCK = 2 << 20
 HASH_WHOLE = 256 << 20  # larger local files are told apart by head, tail, size and time of change
@@ -85,6 +86,19 @@ def blocks(source: Source, file: SourceFile, start: int = 0, *, size: int = BLOC
             if not block:
                 return
             yield block
+
+
+def content_at(uri: str, what: str) -> bytes:
+    """The bytes of the one file at a path or URL that a setting names. RecipeError, which says what it is, if not."""
+    try:
+        if "://" not in uri:
+            return Path(uri).read_bytes()
+        import fsspec  # pyright: ignore[reportMissingTypeStubs]
+
+        with cast(Any, fsspec.open(uri, "rb")) as file:
+            return file.read()
+    except (OSError, ImportError, ValueError) as error:  # ValueError: fsspec knows no such protocol
+        raise RecipeError(f"{what} {uri} cannot be read: {error}") from error
 
 
 def _find(file_system: Any, path: str) -> tuple[str, dict[str, dict[str, Any]]]:

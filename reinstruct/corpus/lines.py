@@ -12,6 +12,8 @@ from typing import NamedTuple
 from reinstruct.corpus.source import WHOLE, Range
 from reinstruct.records import Drop
 
+BLOCK = 2 << 20
+
 
 class Line(NamedTuple):
     """A line without its newline, and where it starts in the decompressed stream.
@@ -66,19 +68,27 @@ def line_blocks(chunks: Iterable[bytes | Drop], within: Range = WHOLE) -> Iterat
 
 
 def _whole_lines(chunks: Iterable[bytes | Drop], offset: int) -> Iterator[Lines]:
+    """Blocks of about BLOCK bytes, joined once from the chunks however small those are."""
     parts: list[bytes] = []
+    size = 0
     for chunk in chunks:
         if isinstance(chunk, Drop):
-            yield Lines(offset, b"".join(parts), chunk)
+            held = b"".join(parts)
+            end = held.rfind(b"\n") + 1
+            if end:
+                yield Lines(offset, held[:end])
+            yield Lines(offset + end, held[end:], chunk)
             return
-        end = chunk.rfind(b"\n") + 1
+        end = chunk.rfind(b"\n") + 1 if size + len(chunk) >= BLOCK else 0
         if not end:
             parts.append(chunk)
+            size += len(chunk)
             continue
         block = b"".join((*parts, memoryview(chunk)[:end]))
         yield Lines(offset, block)
         offset += len(block)
         parts = [chunk[end:]]
+        size = len(parts[0])
     if any(parts):
         yield Lines(offset, b"".join(parts))
 

@@ -13,6 +13,8 @@ from reinstruct.corpus.sample import Sample
 from reinstruct.errors import RecipeError
 from reinstruct.records import Document, to_table
 from reinstruct.stage import Filter
+from reinstruct.stages.language import identify
+from reinstruct.stages.quality import PRESETS
 from reinstruct.stages.text import KeepProse, SelectAdvice
 
 SHOWN = 10  # samples
@@ -77,12 +79,7 @@ def profile(sample: Sample, seed: int = 0) -> Profile:
 
 
 def _rules() -> dict[str, Filter[Any]]:
-    own: dict[str, Filter[Any]] = {"reinstruct": SelectAdvice(), "prose (English)": KeepProse()}
-    try:
-        from reinstruct.stages.quality import PRESETS  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return own
-    return {**own, **PRESETS}
+    return {"reinstruct": SelectAdvice(), "prose (English)": KeepProse(), **PRESETS}
 
 
 def _verdict(name: str, rule: Filter[Any], frame: pl.DataFrame) -> Verdict:
@@ -93,10 +90,8 @@ def _verdict(name: str, rule: Filter[Any], frame: pl.DataFrame) -> Verdict:
 def _languages(frame: pl.DataFrame) -> tuple[dict[str, float], str]:
     """Shares of languages, or of scripts where language identification is not installed."""
     try:
-        from reinstruct.stages.language import identify  # pyright: ignore[reportMissingImports]
-
         found = identify(frame["text"].to_list())
-    except (ImportError, RecipeError):
+    except RecipeError:  # the extra is not installed
         return _shares(_scripts(frame["text"])), "scripts"
     named = [code if code and sure >= SURE else "unsure" for code, sure in found]
     return _shares(pl.Series(named, dtype=pl.String)), "languages"

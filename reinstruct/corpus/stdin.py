@@ -46,7 +46,7 @@ def ending(head: bytes) -> str:
     """How a file that begins so is called: .jsonl, .json, .parquet, .warc, .html, .pdf or .txt, perhaps packed."""
     packed = next((end for magic, end in _PACKED.items() if head.startswith(magic)), "")
     if packed:
-        found = next(iter(decompressed([head], f"stdin{packed}")), b"")
+        found = next(filter(None, decompressed([head], f"stdin{packed}")), b"")
         return ending(found) + packed if isinstance(found, bytes) else packed
     text = head.removeprefix(BOM).lstrip().lower()
     if head.startswith(b"PAR1"):

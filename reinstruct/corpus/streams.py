@@ -18,7 +18,6 @@ from reinstruct.records import Drop
 
 # A decompressor that finds damage gives nothing for that call, so little is fed at once and little is lost.
 PIECE = 16 << 10
-CHUNK = 2 << 20
 GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 BOM = b"\xef\xbb\xbf"
 
@@ -68,7 +67,7 @@ def decompressed(blocks: Iterable[bytes], name: str) -> Iterator[bytes | Drop]:
     if codec is None:
         yield from blocks
         return
-    yield from _gathered(_members(_promised(blocks, codec, name), codec))
+    yield from _members(_promised(blocks, codec, name), codec)
 
 
 def _promised(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes]:
@@ -104,20 +103,3 @@ def _members(blocks: Iterable[bytes], codec: Codec) -> Iterator[bytes | Drop]:
         offset += len(block)
     if machine is not None:
         yield Drop("truncated_file", f"the file ends inside its {codec.name} data, at byte {offset}")
-
-
-def _gathered(pieces: Iterable[bytes | Drop]) -> Iterator[bytes | Drop]:
-    """Small pieces joined to chunks of about two megabytes."""
-    parts: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        if isinstance(piece, Drop):
-            yield b"".join(parts)
-            yield piece
-            return
-        parts.append(piece)
-        size += len(piece)
-        if size >= CHUNK:
-            yield b"".join(parts)
-            parts, size = [], 0
-    yield b"".join(parts)

@@ -28,9 +28,10 @@ from reinstruct.stages.instruct import (
     WriteInstruction,
     example,
 )
-from reinstruct.stages.judge import KeepScore, Rating, Score, TeachRating
+from reinstruct.stages.judge import KeepScore, Score, TeachRating
 from reinstruct.stages.seed import KeepLanguage
 from reinstruct.stages.segment import KeepWithinContext
+from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
 
 VARIANTS = ("filter", "rewrite", "both", "distil")
@@ -56,7 +57,7 @@ def back_and_forth(
     verdict: Rating = Rating(),
     max_unreadable: float = 0.5,
     teach_rating: bool = False,
-    sft: Sft = Sft(epochs=2, learning_rate=1e-5, schedule="cosine", batch_size=32),
+    sft: Sft = Sft(2, learning_rate=1e-5, schedule="cosine", batch_size=32, weight_decay=0.1, dropout=0.1),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
@@ -68,6 +69,7 @@ def back_and_forth(
     """
     if variant not in VARIANTS:
         raise RecipeError(f"variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+    verdict.expect_on_scale("keep", keep)
     spoken = seed.map(KeepLanguage(seed_language), name="choose-seed")
     human = spoken.gather(Sample(seed_size, random_seed), name="human")
     backward = base.train(human.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
@@ -137,7 +139,7 @@ def span(text: str) -> str | Drop:
     marks, as in the prompt, and no span.
     """
     pieces = [part.split(OPEN)[-1].strip() for part in text.split(CLOSE)[:-1] if OPEN in part]
-    pieces = [piece for piece in pieces if piece != "and"]
+    pieces = [piece for piece in pieces if not _TALK.fullmatch(piece)]
     if not pieces:
         reason = "span_not_closed" if OPEN in text.split(CLOSE)[-1] else "no_span"
         return Drop(reason, text[:200], unreadable=True)
@@ -149,6 +151,7 @@ def span(text: str) -> str | Drop:
 
 
 OPEN, CLOSE = "[RES]", "[/RES]"
+_TALK = re.compile(r"\W*(?:and|to|until|or)(?:\W+the)?\W*")
 
 _REWRITE = f"""\
 An assistant is asked the question below, and a draft of its answer is at hand. Make the draft a better answer: one that

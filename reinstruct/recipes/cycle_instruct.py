@@ -20,7 +20,8 @@ from reinstruct.stage import Ask
 from reinstruct.stages.cluster import PruneClusters
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import PutToModel, TeachInstruction, Template, WriteInstruction, made_from
-from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments, whole_sentences
+from reinstruct.stages.sentences import whole_sentences
+from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.train.settings import Sft
 
 
@@ -41,7 +42,7 @@ def cycle_instruct(
     good_answer: Guard = Guard("output", min_words=5, max_words=800),
     prune: PruneClusters = PruneClusters(),
     rates: tuple[float, ...] = (1.0, 0.8, 0.5, 0.3, 0.1),
-    sft: Sft = Sft(learning_rate=1e-4, schedule="cosine", warmup_ratio=0.03, batch_size=8, lora_rank=8, lora_alpha=16),
+    sft: Sft = Sft.cycle_instruct(),
     random_seed: int = 0,
     compat: bool = False,
 ) -> Outcome:

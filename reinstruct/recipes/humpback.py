@@ -15,9 +15,10 @@ from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Pair
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import PutWithSystem, TeachInstruction, Template, WriteInstruction
-from reinstruct.stages.judge import KeepScore, Rating, Score, TeachRating
+from reinstruct.stages.judge import KeepScore, Score, TeachRating
 from reinstruct.stages.seed import KeepLanguage
 from reinstruct.stages.segment import DropRepetitive, SegmentRules, SplitAtHeaders
+from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
 
 
@@ -41,7 +42,7 @@ def humpback(
     verdict: Rating = Rating(),
     max_unreadable: float = 0.5,
     teach_rating: bool = False,
-    sft: Sft = Sft(learning_rate=1e-5, batch_size=32),
+    sft: Sft = Sft.humpback(),
     paper_steps: bool = True,
     random_seed: int = 0,
 ) -> Outcome:
@@ -56,6 +57,7 @@ def humpback(
     """
     if rounds < 1:
         raise RecipeError(f"rounds is {rounds}; accepted: how often pairs are curated, 1 or more")
+    verdict.expect_on_scale("keep", keep)
     first = paper_schedule(seed_size, sft) if paper_steps and seed_size else sft
     later = paper_schedule(seed_size + size, sft) if paper_steps and seed_size and size else sft
 

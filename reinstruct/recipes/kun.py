@@ -17,11 +17,14 @@ from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.stage import Filter, Transform
-from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepCjk, KeepLikely, KeepWords, Keywords
+from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepLikely, Keywords
+from reinstruct.stages.documents import TextRules
 from reinstruct.stages.gather import Sample
 from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction
-from reinstruct.stages.judge import Choice, KeepScore, Score, TeachVerdict
+from reinstruct.stages.judge import KeepScore, Score, TeachVerdict
+from reinstruct.stages.sentences import word_ends, words_in
 from reinstruct.stages.text import KeepLengths
+from reinstruct.stages.verdict import Choice
 from reinstruct.train.settings import Sft
 
 
@@ -42,8 +45,8 @@ def kun(
     teach_verdict: bool = False,
     compat: bool = False,
     sampling: Sampling = Sampling(temperature=0.5, top_p=0.95, max_tokens=1024, repetition_penalty=1.2),
-    label_sft: Sft = Sft(epochs=6, learning_rate=1e-5),
-    sft: Sft = Sft(epochs=4, learning_rate=1e-5),
+    label_sft: Sft = replace(Sft.kun(), epochs=6),
+    sft: Sft = Sft.kun(),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
@@ -78,23 +81,6 @@ def kun(
     data = seed + synthetic if with_seed else synthetic
     final = base.train(data.map(PutToModel(CHAT), name="ask-data"), "final", sft)
     return Outcome(data, final, PutToModel(CHAT), sft)
-
-
-@dataclass(frozen=True)
-class TextRules(Filter[Document]):
-    """Texts short enough for one answer (the paper: 512 tokens) and in Chinese.
-
-    No model's tokenizer is at hand yet, so words are counted, each Chinese character one. `min_cjk` is the share of
-    characters among them, 0 to 1.
-    """
-
-    min_words: int = 20
-    max_words: int = 512
-    min_cjk: float = 0.5
-
-    def reason(self) -> pl.Expr:
-        lengths = KeepWords[Document]("text", self.min_words, self.max_words)
-        return pl.coalesce(lengths.reason(), KeepCjk[Document]("text", self.min_cjk).reason())
 
 
 @dataclass(frozen=True)
@@ -149,17 +135,13 @@ class FitInstruction(Transform[Pair, Pair]):
     def apply(self, record: Pair) -> Pair | Drop:
         if not self.max_words:
             return record
-        ends = [word.end() for word in _WORD.finditer(record.instruction)]
-        room = self.max_words - len(_WORD.findall(record.document))
+        ends = word_ends(record.instruction)
+        room = self.max_words - len(words_in(record.document))
         if len(ends) <= room:
             return record
         return (
             structs.replace(record, instruction=record.instruction[: ends[room - 1]]) if room > 0 else Drop("no_room")
         )
-
-
-_HAN = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+")
 
 
 @dataclass(frozen=True)
@@ -178,6 +160,9 @@ class AnswerRules(Filter[Pair]):
     run: int = 10
     max_share: float = 0.2
     compat: bool = False
+
+    def __post_init__(self) -> None:
+        self.reason()  # its parts check their own bounds
 
     def reason(self) -> pl.Expr:
         lengths = KeepLengths[Pair]("output", min_chars=self.min_chars)

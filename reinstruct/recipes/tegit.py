@@ -18,6 +18,7 @@ from reinstruct.llm import Prompt, Reply, Sampling
 from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Drop, Example, Pair
 from reinstruct.stage import Ask, Filter, Transform
+from reinstruct.stages.bounds import expect_order, expect_share
 from reinstruct.stages.checks import WORD
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import PutToModel, Template, example, made_from
@@ -54,6 +55,7 @@ def tegit(
     from as for what it designs. `candidates` samples that many texts before the designer sees them, `size` that many
     tasks; 0 takes all. The paper tunes on the designed tasks alone, `with_seed` on the seed's pairs too.
     """
+    expect_order("min_chars", min_chars, "max_chars", max_chars)
     rules = rules or DesignRules()
     lengths = KeepLengths[Document]("text", min_chars, max_chars)
     texts = corpus.map(lengths, name="select").gather(DropDuplicates(), name="deduplicate")
@@ -137,6 +139,13 @@ class DesignRules(Filter[Pair]):
     copied_chars: int = 120
     min_input_grounded: float = 0.8
     min_output_grounded: float = 0.3
+
+    def __post_init__(self) -> None:
+        for part in ("instruction", "output"):
+            least, most = getattr(self, f"min_{part}_chars"), getattr(self, f"max_{part}_chars")
+            expect_order(f"rules.min_{part}_chars", least, f"rules.max_{part}_chars", most)
+        expect_share("rules.min_input_grounded", self.min_input_grounded)
+        expect_share("rules.min_output_grounded", self.min_output_grounded)
 
     def reason(self) -> pl.Expr:
         names = ("instruction", "input", "output", "document")

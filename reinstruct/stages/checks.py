@@ -18,6 +18,7 @@ from reinstruct.errors import RecipeError
 from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Filter, Gather
+from reinstruct.stages.bounds import expect_at_least, expect_order, expect_share
 from reinstruct.stages.gather import all_kept
 from reinstruct.stages.select import count, first_reason
 
@@ -103,9 +104,9 @@ class DropRepetition(Filter[R]):
     max_share: float = 0.2
 
     def __post_init__(self) -> None:
-        _at_least("DropRepetition.max_repeats", self.max_repeats, 1)
-        _at_least("DropRepetition.run", self.run, 0)
-        _share("DropRepetition.max_share", self.max_share)
+        expect_at_least("DropRepetition.max_repeats", self.max_repeats, 1)
+        expect_at_least("DropRepetition.run", self.run, 0)
+        expect_share("DropRepetition.max_share", self.max_share)
 
     def reason(self) -> pl.Expr:
         text = pl.col(self.field).str.strip_chars()
@@ -154,8 +155,9 @@ class KeepCjk(Filter[R]):
     max_share: float = 1.0
 
     def __post_init__(self) -> None:
-        _share("KeepCjk.min_share", self.min_share)
-        _share("KeepCjk.max_share", self.max_share)
+        expect_share("KeepCjk.min_share", self.min_share)
+        expect_share("KeepCjk.max_share", self.max_share)
+        expect_order("KeepCjk.min_share", self.min_share, "max_share", self.max_share)
 
     def reason(self) -> pl.Expr:
         text = pl.col(self.field)
@@ -170,6 +172,9 @@ class KeepWords(Filter[R]):
     field: str = "text"
     min_words: int = 1
     max_words: int = 100_000
+
+    def __post_init__(self) -> None:
+        expect_order("KeepWords.min_words", self.min_words, "max_words", self.max_words)
 
     def reason(self) -> pl.Expr:
         found = words(pl.col(self.field))
@@ -188,8 +193,8 @@ class DropCopies(Filter[R]):
     max_share: float = 0.8
 
     def __post_init__(self) -> None:
-        _at_least("DropCopies.run", self.run, 1)
-        _share("DropCopies.max_share", self.max_share)
+        expect_at_least("DropCopies.run", self.run, 1)
+        expect_share("DropCopies.max_share", self.max_share)
 
     def reason(self) -> pl.Expr:
         text, source = pl.col(self.field).str.strip_chars(), pl.col(self.source)
@@ -267,13 +272,3 @@ def _begins_with_repeats(text: pl.Expr, unit: int, times: int) -> pl.Expr:
     """Whether the first `unit` characters stand `times` times at the start: then it equals itself, moved by `unit`."""
     moved = unit * (times - 1)
     return (text.str.len_chars() >= unit * times) & (text.str.slice(0, moved) == text.str.slice(unit, moved))
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise RecipeError(f"{name} is {value}; accepted: a share from 0 to 1")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise RecipeError(f"{name} is {value}; accepted: a whole number, {least} or more")

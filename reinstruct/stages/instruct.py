@@ -5,7 +5,6 @@ The one rule: a prompt is written once, as a Template; training and asking both 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import ClassVar
@@ -16,6 +15,8 @@ from reinstruct.draw import draw
 from reinstruct.llm import Prompt, Reply
 from reinstruct.records import Document, Drop, Example, Message, Pair, question
 from reinstruct.stage import Ask, Transform
+from reinstruct.stages.bounds import expect_share
+from reinstruct.stages.sentences import sentences
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,19 @@ def example(record: Pair, prompt: Prompt, target: str) -> Example:
 
 @dataclass(frozen=True)
 class TeachInstruction(Transform[Pair, Example]):
-    """Pairs reversed: from the response, learn to write the instruction (and input) behind it."""
+    """Pairs reversed: from the response, learn to write the instruction (and input) behind it.
+
+    `origin` names these rows. Mixed with rows that answer, they are an auxiliary objective, as in CRAB
+    (https://arxiv.org/abs/2410.24175; its release takes 70 % forward rows): `Sft.weights` says by that name how many of
+    them an epoch shows.
+    """
 
     template: Template
+    origin: str = ""
 
     def apply(self, record: Pair) -> Example:
-        return example(record, self.template.fill(response=record.output), question(record))
+        taught = example(record, self.template.fill(response=record.output), question(record))
+        return replace(taught, origin=self.origin or record.origin)
 
 
 @dataclass(frozen=True)
@@ -129,10 +137,13 @@ class LoseLines(Transform[Pair, Pair]):
     share: float = 0.2
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        expect_share("LoseLines.share", self.share)
+
     def apply(self, record: Pair) -> Pair | Drop:
-        pieces, glue = [line for line in record.output.split("\n") if line.strip()], "\n"
+        pieces = [f"{line}\n" for line in record.output.split("\n") if line.strip()]
         if len(pieces) < 3:
-            pieces, glue = _sentences(record.output), " "
+            pieces = sentences(record.output.strip())
         if len(pieces) < 2:
             return Drop("single_sentence")
         draws = [draw(self.seed, record.id, number) for number in range(len(pieces))]
@@ -141,7 +152,7 @@ class LoseLines(Transform[Pair, Pair]):
         if len(lost) == len(pieces):
             lost.discard(draws.index(max(draws)))
         kept = [piece for number, piece in enumerate(pieces) if number not in lost]
-        return replace(record, document=glue.join(kept), document_id=record.id)
+        return replace(record, document="".join(kept).strip(), document_id=record.id)
 
 
 @dataclass(frozen=True)
@@ -189,7 +200,3 @@ def system_first(prompt: Prompt, sentences: tuple[str, ...]) -> Prompt:
     if not said:
         return prompt
     return f"{said}\n\n{prompt}" if isinstance(prompt, str) else (Message("system", said), *prompt)
-
-
-def _sentences(text: str) -> list[str]:
-    return [piece for piece in re.split(r"(?<=[.!?])\s+", text.strip()) if piece]

@@ -12,11 +12,11 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
+from reinstruct.corpus.files import content_at
 from reinstruct.errors import RecipeError
 
 _GZIP = b"\x1f\x8b"
@@ -40,7 +40,7 @@ class TestSets:
     def read(cls, uris: str) -> TestSets:
         """The files at paths or URIs, with commas between them. RecipeError for one without a text."""
         names = tuple(name.strip() for name in uris.split(",") if name.strip())
-        contents = [_bytes(name) for name in names]
+        contents = [_content(name) for name in names]
         for name, content in zip(names, contents, strict=True):
             if next(_texts(name, content), None) is None:
                 raise RecipeError(f"test items {name}: no text in it; accepted: {_ACCEPTED}")
@@ -49,7 +49,7 @@ class TestSets:
     def texts(self) -> Iterator[tuple[str, str]]:
         """Each text of each item, and where it is from. RecipeError if a file changed since the plan was made."""
         for uri, sha256 in zip(self.uris, self.sha256, strict=True):
-            content = _bytes(uri)
+            content = _content(uri)
             found = hashlib.sha256(content).hexdigest()
             if found != sha256:
                 raise RecipeError(f"test items {uri} changed since the plan was made: sha256 {found}, not {sha256}")
@@ -90,13 +90,5 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 @cache
-def _bytes(uri: str) -> bytes:
-    try:
-        if "://" not in uri:
-            return Path(uri).read_bytes()
-        import fsspec
-
-        with cast(Any, fsspec.open(uri, "rb")) as file:
-            return file.read()
-    except (OSError, ImportError, ValueError) as error:  # ValueError: fsspec knows no such protocol
-        raise RecipeError(f"test items {uri} cannot be read: {error}") from error
+def _content(uri: str) -> bytes:
+    return content_at(uri, "test items")

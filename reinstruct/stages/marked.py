@@ -15,6 +15,7 @@ from reinstruct.records import Drop
 BLANKS = {"", "none", "null", "n/a", "na", "no input", "noinput", "empty", "not applicable", "无", "-"}
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」"}
 _SPACE = "[ \t\u00a0\u202f]*"
+_FENCED = re.compile(r"```\w*\n(.*)\n```", re.DOTALL)
 _COLON = "[:：﹕︓︰]"
 
 
@@ -37,8 +38,10 @@ def read_fields(text: str, names: Mapping[str, str], required: tuple[str, ...]) 
     Where no mark as #input#: is found, headings at the start of a line count, but only in the order asked for,
     because "Input:" may as well be part of a field. A blank field is as an absent one, so echoed marks do no harm.
     Once all `required` fields are there, the mark the set began with begins another. Two different texts for one
-    field are a Drop.
+    field are a Drop. A code fence around the whole reply is no part of it.
     """
+    fenced = _FENCED.fullmatch(text.strip())
+    text = fenced[1] if fenced else text
     marks = list(_marked(tuple(names)).finditer(text))
     headed = not marks
     marks = marks or list(_headed(tuple(names)).finditer(text))
@@ -58,8 +61,10 @@ def read_fields(text: str, names: Mapping[str, str], required: tuple[str, ...]) 
 
 
 def mark_pattern(names: tuple[str, ...]) -> str:
-    """A mark, for Python's and for Polars' regular expressions; ask for both cases."""
-    return rf"#[ \t]*({'|'.join(map(re.escape, names))})[ \t]*#{_SPACE}{_COLON}?"
+    """A mark, bold or not, for Python's and for Polars' regular expressions; ask for both cases."""
+    name = f"({'|'.join(map(re.escape, names))})"
+    bold = rf"\*\*#[ \t]*{name}[ \t]*#(?:\*\*{_SPACE}{_COLON}?|{_SPACE}{_COLON}\*\*)"
+    return rf"{bold}|#[ \t]*{name}[ \t]*#{_SPACE}{_COLON}?"
 
 
 def is_blank(value: str) -> bool:

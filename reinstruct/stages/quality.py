@@ -14,6 +14,7 @@ import polars as pl
 from reinstruct.errors import RecipeError
 from reinstruct.records import R
 from reinstruct.stage import Filter
+from reinstruct.stages.documents import TextRules
 from reinstruct.stages.quality_c4 import C4Quality
 from reinstruct.stages.quality_page import SENTENCE_END, Page
 from reinstruct.stages.quality_prose import Prose
@@ -180,10 +181,11 @@ def _most(reason: str, limit: float, counts: str) -> Rule:
     return Rule(reason, "most", limit, counts)
 
 
-def preset(name: str) -> Filter[Any]:
-    """The filter of that name. RecipeError names what there is."""
+def preset(name: str, also: tuple[str, ...] = ()) -> Filter[Any]:
+    """The filter of that name. RecipeError names what there is, and what the caller knows besides."""
     if name not in PRESETS:
-        raise RecipeError(f"rules {name!r}{suggestion(name, PRESETS)} are unknown; accepted: {', '.join(PRESETS)}")
+        known = (*PRESETS, *also)
+        raise RecipeError(f"rules {name!r}{suggestion(name, known)} are unknown; accepted: {', '.join(known)}")
     return PRESETS[name]
 
 
@@ -197,4 +199,6 @@ PRESETS: dict[str, Filter[Any]] = {
     "general": Prose(),
     "general-han": Prose.han(),
     "general-other": Prose.other(),
+    "air": TextRules.general(),
+    "kun": TextRules(),
 }

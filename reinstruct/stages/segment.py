@@ -15,16 +15,18 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from reinstruct.errors import expect
 from reinstruct.records import Document, Drop
 from reinstruct.stage import Filter, Transform
-from reinstruct.stages.select import first_reason
+from reinstruct.stages.bounds import expect_at_least, expect_order, expect_share
+from reinstruct.stages.limits import Limit, first_limit
+from reinstruct.stages.select import count, first_reason
+from reinstruct.stages.sentences import sentences, words_in
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _HTML_HEADER = re.compile(r"<h[1-6][\s>]", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
-_WORD = re.compile(r"[\u3400-\u9fff\u3040-\u30ff]|\w+")
 
 Line = tuple[int, str]  # level of a header, 0 for text; the line itself
 
@@ -46,6 +48,9 @@ class SplitAtHeaders(Transform[Document, Segment]):
 
     expands: ClassVar[bool] = True
     max_level: int = 6
+
+    def __post_init__(self) -> None:
+        expect(1 <= self.max_level <= 6, "SplitAtHeaders.max_level", self.max_level, "a level of headers, 1 to 6")
 
     def apply(self, record: Document) -> list[Segment] | Drop:
         lines = _html_lines(record.text) if _HTML_HEADER.search(record.text) else list(_markdown_lines(record.text))
@@ -75,23 +80,34 @@ class SegmentRules(Filter[Segment]):
     allow_capitals: bool = False
     navigation: tuple[str, ...] = ("advertisement", "forum", "quick link", "free newsletter")
 
+    def __post_init__(self) -> None:
+        expect_order("SegmentRules.min_chars", self.min_chars, "max_chars", self.max_chars)
+
     @classmethod
     def plain(cls) -> SegmentRules:
         """For corpora whose headers are lost: a document without any is one segment."""
         return cls(require_header=False)
 
     def reason(self) -> pl.Expr:
+        return first_limit(self.limits())
+
+    def limits(self) -> list[Limit]:
+        """On the columns "text" and "header"."""
         header, chars = pl.col("header"), pl.col("text").str.len_chars()
         capitals = (header == header.str.to_uppercase()) & (header != header.str.to_lowercase())
-        rules = [("too_short", chars < self.min_chars), ("too_long", chars > self.max_chars)]
+        limits = [
+            Limit("too_short", chars, "least", self.min_chars, "characters"),
+            Limit("too_long", chars, "most", self.max_chars, "characters"),
+        ]
         if self.require_header:
-            rules.append(("no_header", header.str.strip_chars() == ""))
+            limits.append(Limit("no_header", header.str.strip_chars().str.len_chars(), "least", 1, "of the header"))
         if not self.allow_capitals:
-            rules.append(("capital_header", capitals))
+            limits.append(Limit("capital_header", capitals, "most", 0, "1 for a header all in capitals"))
         if self.navigation:
-            phrases = [phrase.lower() for phrase in self.navigation]
-            rules.append(("navigation_header", header.str.to_lowercase().str.contains_any(phrases)))
-        return first_reason(rules)
+            phrases = "|".join(map(re.escape, self.navigation))
+            found = count(header, f"(?i){phrases}")
+            limits.append(Limit("navigation_header", found, "most", 0, f"of {', '.join(self.navigation)}"))
+        return limits
 
 
 @dataclass(frozen=True)
@@ -107,14 +123,25 @@ class DropRepetitive(Transform[Segment, Document]):
     max_jaccard: float = 0.5
     min_words: int = 6
 
+    def __post_init__(self) -> None:
+        expect_at_least("DropRepetitive.ngram", self.ngram, 1)
+        expect_at_least("DropRepetitive.min_words", self.min_words, 1)
+        expect_share("DropRepetitive.max_jaccard", self.max_jaccard)
+
     def apply(self, record: Segment) -> Document | Drop:
-        sentences = (_WORD.findall(sentence.lower()) for sentence in _SENTENCE_END.split(record.text))
-        grams = [self._grams(words) for words in sentences if len(words) >= self.min_words]
-        for one, other in combinations(grams, 2):
+        for one, other in self._pairs(record.text):
             shared = len(one & other)
             if shared and shared > self.max_jaccard * (len(one) + len(other) - shared):
                 return Drop("repetitive", " ".join(min(one & other)))
         return Document(id=record.id, text=record.text, url=record.url, source=record.source, licence=record.licence)
+
+    def overlap(self, text: str) -> float:
+        """The largest Jaccard index of any two sentences."""
+        return max((len(one & other) / len(one | other) for one, other in self._pairs(text)), default=0.0)
+
+    def _pairs(self, text: str) -> Iterator[tuple[set[tuple[str, ...]], set[tuple[str, ...]]]]:
+        said = (words_in(sentence) for line in text.lower().splitlines() for sentence in sentences(line))
+        return combinations([self._grams(words) for words in said if len(words) >= self.min_words], 2)
 
     def _grams(self, words: list[str]) -> set[tuple[str, ...]]:
         return {tuple(words[start : start + self.ngram]) for start in range(max(1, len(words) - self.ngram + 1))}
@@ -132,6 +159,17 @@ class KeepWithinContext(Filter[Document]):
     reserved_tokens: int = 1024
     chars_per_token: float = 4.0
     min_chars: int = 1
+
+    def __post_init__(self) -> None:
+        accepted = f"fewer tokens than context_tokens, which is {self.context_tokens}"
+        expect(
+            self.reserved_tokens < self.context_tokens,
+            "KeepWithinContext.reserved_tokens",
+            self.reserved_tokens,
+            accepted,
+        )
+        expect(self.chars_per_token > 0, "KeepWithinContext.chars_per_token", self.chars_per_token, "a number above 0")
+        expect_order("KeepWithinContext.min_chars", self.min_chars, "the most characters that fit", self.max_chars)
 
     @property
     def max_chars(self) -> int:

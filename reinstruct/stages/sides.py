@@ -15,16 +15,16 @@ from msgspec.structs import replace
 
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.stage import Filter, Transform
+from reinstruct.stages.bounds import expect_order, expect_share
 from reinstruct.stages.checks import CJK, DropCopies, DropRepetition, KeepWords
 from reinstruct.stages.select import count
+from reinstruct.stages.sentences import sentences, words_in
 
 _MARKS = ("?", "？", "؟")
 _CLOSERS = "\"'”’»)]*_ "
 _QUOTED = re.compile(r"^[\"“”«‘'「]|[?？؟][\"”»」]")
 _LIST_MARK = re.compile(r"^(?:[-*•#>]+|\(?\d{1,3}[.)])\s+")
 _CODE = re.compile(r"[{}<>=|\\]")
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
-_SENTENCE_END = re.compile(r"(?<=[.!?؟])[\"'”’»)\]*_]*(?:\s+|$)|(?<=[。！？])")
 _SCRIPTS = (
     CJK,
     *(rf"\p{{{name}}}" for name in ("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Bengali")),
@@ -53,6 +53,11 @@ class Sides:
     openers: tuple[str, ...] = ("how to ", "how do i ", "please explain", "please describe", "can you ", "could you ")
     compat: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("asking_share", "rhetorical_share", "max_code_share"):
+            expect_share(f"Sides.{name}", getattr(self, name))
+        expect_order("Sides.min_answer_chars", self.min_answer_chars, "max_answer_chars", self.max_answer_chars)
+
     def of(self, text: str) -> str:
         """question, answer, or the reason why neither."""
         if self.compat:
@@ -60,7 +65,7 @@ class Sides:
         text = _LIST_MARK.sub("", text.strip())
         if len(_CODE.findall(text)) > len(text) * self.max_code_share:
             return "code"
-        asking = [sentence.rstrip(_CLOSERS).endswith(_MARKS) for sentence in _SENTENCE_END.split(text) if sentence]
+        asking = [sentence.rstrip().rstrip(_CLOSERS).endswith(_MARKS) for sentence in sentences(text)]
         share = sum(asking) / max(1, len(asking))
         if not share:
             return self._question(text) if self._requests(text, len(asking)) else self._answer(text)
@@ -74,7 +79,7 @@ class Sides:
         return sentences == 1 and text.lower().startswith(self.openers)
 
     def _question(self, text: str) -> str:
-        if len(_WORD.findall(text)) < self.min_question_words:
+        if len(words_in(text)) < self.min_question_words:
             return "short_question"
         return "too_long" if len(text) > self.max_question_chars else "question"
 
@@ -144,6 +149,10 @@ class Guard(Filter[Pair]):
     max_copied: float = 0.6  # of runs of five words
     min_script: float = 0.5
 
+    def __post_init__(self) -> None:
+        expect_share("Guard.min_script", self.min_script)
+        self.reason()  # its parts check their own bounds
+
     def reason(self) -> pl.Expr:
         same_script = _script_overlap(pl.col(self.field), pl.col("document")) >= self.min_script
         return pl.coalesce(
@@ -152,12 +161,6 @@ class Guard(Filter[Pair]):
             DropCopies(self.field, "document", run=5, max_share=self.max_copied).reason(),
             pl.when(~same_script).then(pl.lit("other_script")),
         )
-
-
-def whole_sentences(text: str) -> str:
-    """The text up to the last end of a sentence; nothing if there is none."""
-    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
-    return text[: ends[-1]].strip() if ends else ""
 
 
 def _script_overlap(text: pl.Expr, gold: pl.Expr) -> pl.Expr:

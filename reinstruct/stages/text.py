@@ -15,13 +15,20 @@ import polars as pl
 from reinstruct.records import Document, R
 from reinstruct.stage import Filter
 from reinstruct.stages import select
-from reinstruct.stages.select import count, first_reason
+from reinstruct.stages.limits import Limit, Step, first_limit, staged_reason
+from reinstruct.stages.select import count
 from reinstruct.stages.verbs import VerbList
 
 STOP_WORDS = (
     *("the", "of", "and", "to", "a", "an", "in", "is", "that", "it", "for", "on", "with", "as", "are", "was", "be"),
     *("this", "by", "at", "from", "or", "not", "have", "has", "you", "your", "if", "can", "will", "when", "which"),
 )
+
+LETTERS = "share of characters that are letters"
+CODE_LINES = "share of lines like code, markup or tables"
+STUBS = "share of characters in lines of one to three words"
+STOP_WORD_SHARE = "share of words that are stop words"
+_FEW = 4  # pronouns that are looked for by one pattern
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,10 @@ class KeepLengths(Filter[R]):
     max_chars: int = 100_000
 
     def reason(self) -> pl.Expr:
-        return first_reason(_length_rules(pl.col(self.field), self.min_chars, self.max_chars))
+        return first_limit(self.limits())
+
+    def limits(self) -> list[Limit]:
+        return _length_limits(pl.col(self.field), self.min_chars, self.max_chars)
 
 
 @dataclass(frozen=True)
@@ -53,21 +63,20 @@ class KeepProse(Filter[Document]):
     stop_words: tuple[str, ...] = STOP_WORDS
 
     def reason(self) -> pl.Expr:
-        return first_reason(self.rules(select.tidy(pl.col("text"))))
+        return first_limit(self.limits(select.tidy(pl.col("text"))))
 
-    def rules(self, tidied: pl.Expr) -> list[tuple[str, pl.Expr]]:
-        """(reason, whether it applies), in order."""
-        rules = [
-            ("few_words", select.words(tidied) < self.min_words),
-            ("few_sentences", select.sentences(tidied) < self.min_sentences),
-            ("few_letters", select.letter_share(tidied) < self.min_letter_share),
-            ("code_lines", select.code_line_share(tidied) > self.max_code_lines),
-            ("stub_lines", select.stub_share(tidied) > self.max_stubs),
+    def limits(self, tidied: pl.Expr) -> list[Limit]:
+        limits = [
+            Limit("few_words", select.words(tidied), "least", self.min_words, "words"),
+            Limit("few_sentences", select.sentences(tidied), "least", self.min_sentences, "sentences"),
+            Limit("few_letters", select.letter_share(tidied), "least", self.min_letter_share, LETTERS),
+            Limit("code_lines", select.code_line_share(tidied), "most", self.max_code_lines, CODE_LINES),
+            Limit("stub_lines", select.stub_share(tidied), "most", self.max_stubs, STUBS),
         ]
         if self.stop_words:
             share = select.stop_word_share(tidied, self.stop_words)
-            rules.append(("few_stop_words", share < self.min_stop_words))
-        return rules
+            limits.append(Limit("few_stop_words", share, "least", self.min_stop_words, STOP_WORD_SHARE))
+        return limits
 
 
 @dataclass(frozen=True)
@@ -122,56 +131,78 @@ class SelectAdvice(Filter[Document]):
 
     def reason_with(self, bases: Iterable[str], ing_forms: Iterable[str]) -> pl.Expr:
         """As `reason`, with the verbs given."""
-        text = pl.col("text")
-        punctuation = [("odd_punctuation", select.contains_any(text, self.banned))]
-        groups = [_length_rules(text, self.min_chars, self.max_chars)]
-        if self.compat or not any(re.search(r"\s", mark) for mark in self.banned):
-            groups.append(punctuation)  # the same before and after blank lines are taken out, and cheap
-            punctuation = []
-        later = [*punctuation, *self._style_rules(text)]
-        if self.require_openers:
-            later += self._opener_rules(text, bases, ing_forms)
-        if self.prose:
-            later += self.prose.rules(text)
-        tidied = None if self.compat else select.tidy(text)
-        return select.staged_reason(groups, tidied, [[rule] for rule in later])
+        return staged_reason(self.steps(bases, ing_forms))
 
-    def _style_rules(self, body: pl.Expr) -> list[tuple[str, pl.Expr]]:
-        if self.compat:
-            pronouns = select.release_pronouns(body.str.to_lowercase(), self.pronouns)
-            capitals = select.release_capital_words(body)
-        else:
-            pronouns = select.pronouns(body, self.pronouns)
-            capitals = select.capital_words(body)
-        if self.pronoun_window:
-            windows = (body.str.len_chars() / self.pronoun_window).clip(lower_bound=1)
-            too_many = pronouns > windows * self.max_pronouns
-        else:
-            too_many = pronouns > self.max_pronouns
+    def steps(self, bases: Iterable[str], ing_forms: Iterable[str]) -> list[Step]:
+        """The limits on the column "text" in order, the cheap ones first."""
+        text = pl.col("text")
+        tidied = Step((), {} if self.compat else {"text": select.tidy(text)})
+        marks = self._mark_limit(text)
+        early = self.compat or not any(re.search(r"\s", mark) for mark in self.banned)
+        found = [Step(_length_limits(text, self.min_chars, self.max_chars))]
+        found += [Step([marks]), tidied] if early else [tidied, Step([marks])]  # the same, where tidying makes no marks
+        found.append(Step(self._style_limits(text)))
+        if self.require_openers:
+            found += self._opener_steps(text, bases, ing_forms)
+        if self.prose:
+            found += [Step([limit]) for limit in self.prose.limits(text)]
+        return found
+
+    def _mark_limit(self, text: pl.Expr) -> Limit:
+        marks = count(text, "|".join(map(re.escape, self.banned))) if self.banned else pl.lit(0)
+        told = f"of {' '.join(self.banned)}"
+        return Limit("odd_punctuation", marks, "most", 0, told, test=select.contains_any(text, self.banned))
+
+    def _style_limits(self, body: pl.Expr) -> list[Limit]:
+        most = self.max_capital_words
+        capitals = select.release_capital_words(body) if self.compat else select.capital_words(body)
+        may = None if self.compat else select.may_be_capital_words(body) > most
         questions = count(body, r"\?" if self.compat else "[?？]")
         return [
-            ("personal_pronouns", too_many),
-            ("questions", questions > self.max_question_marks),
-            ("capital_words", capitals > self.max_capital_words),
+            self._pronoun_limit(body),
+            Limit("questions", questions, "most", self.max_question_marks, "question marks"),
+            Limit("capital_words", capitals, "most", most, "words in capitals", may=may),
         ]
 
-    def _opener_rules(self, body: pl.Expr, bases: Iterable[str], ing_forms: Iterable[str]) -> list[tuple[str, pl.Expr]]:
+    def _pronoun_limit(self, body: pl.Expr) -> Limit:
+        most = self.max_pronouns
+        if self.compat:
+            found = select.release_pronouns(body.str.to_lowercase(), self.pronouns)
+        else:
+            found = select.pronouns(body, self.pronouns)
+        if self.pronoun_window:
+            windows = (body.str.len_chars() / self.pronoun_window).clip(lower_bound=1)
+            told, test = f"of {_list(self.pronouns)} in {self.pronoun_window} characters", found > windows * most
+            return Limit("personal_pronouns", found / windows, "most", most, told, test=test)
+        told, may, surely = f"of {_list(self.pronouns)}", None, None
+        if self.pronouns and not self.compat and 0 <= most <= _FEW:
+            may, surely = select.more_pronouns(body, self.pronouns, most)
+        return Limit("personal_pronouns", found, "most", most, told, may=may, surely=surely)
+
+    def _opener_steps(self, body: pl.Expr, bases: Iterable[str], ing_forms: Iterable[str]) -> list[Step]:
         if self.compat:
             bases, ing_forms = ([f"\n{verb} " for verb in verbs] for verbs in (bases, ing_forms))
-            openers = select.release_openers(body.str.to_lowercase())
+            found = select.release_openers(body.str.to_lowercase())
         else:
-            openers = select.openers(body)
-        repeats = openers.list.len().cast(pl.Int64) - openers.list.n_unique()
-        verbs = [select.count_in(openers, bases), select.count_in(openers, ing_forms)]
-        newlines = count(body, "\n", literal=True)
-        in_range = [number.is_between(self.min_verbs, self.max_verbs) for number in verbs]
-        short = [newlines < number + self.extra_lines for number in verbs]
-        return [
-            ("repeated_openers", repeats > self.repeated_openers),
-            ("few_verb_openers", pl.max_horizontal(verbs) < self.min_verbs),
-            ("many_verb_openers", ~pl.any_horizontal(in_range)),
-            ("other_paragraphs", ~((in_range[0] & short[0]) | (in_range[1] & short[1]))),
+            found = select.openers(body)
+        openers, verbs = pl.col("openers"), (pl.col("bases"), pl.col("ing_forms"))
+        counted = {
+            "repeats": openers.list.len().cast(pl.Int64) - openers.list.n_unique(),
+            "bases": select.count_in(openers, bases),
+            "ing_forms": select.count_in(openers, ing_forms),
+            "newlines": count(body, "\n", literal=True),
+        }
+        enough = [pl.when(number >= self.min_verbs).then(number) for number in verbs]
+        fitting = [pl.when(number.is_between(self.min_verbs, self.max_verbs)).then(number) for number in verbs]
+        others = pl.col("newlines") - pl.max_horizontal(fitting)
+        told = "paragraphs that open with a verb, all in one form"
+        limits = [
+            Limit("repeated_openers", pl.col("repeats"), "most", self.repeated_openers, "openers that stood before"),
+            Limit("few_verb_openers", pl.max_horizontal(verbs), "least", self.min_verbs, told),
+            Limit("many_verb_openers", pl.min_horizontal(enough), "most", self.max_verbs, told),
+            Limit("other_paragraphs", others, "most", self.extra_lines - 1, "newlines more than such paragraphs"),
         ]
+        return [Step((), {"openers": found}), Step(limits, counted)]
 
 
 def keep_like_release(texts: list[str], verbs: Sequence[Sequence[str]] | VerbList | str | Path) -> list[bool]:
@@ -189,6 +220,13 @@ def keep_like_release(texts: list[str], verbs: Sequence[Sequence[str]] | VerbLis
     return pl.DataFrame([column]).select(reason.is_null()).to_series().to_list()
 
 
-def _length_rules(text: pl.Expr, min_chars: int, max_chars: int) -> list[tuple[str, pl.Expr]]:
+def _length_limits(text: pl.Expr, min_chars: int, max_chars: int) -> list[Limit]:
     chars = text.str.len_chars()
-    return [("too_short", chars < min_chars), ("too_long", chars > max_chars)]
+    return [
+        Limit("too_short", chars, "least", min_chars, "characters"),
+        Limit("too_long", chars, "most", max_chars, "characters"),
+    ]
+
+
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(words)

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, cast
 
+from reinstruct.corpus.files import content_at
 from reinstruct.errors import RecipeError
 
 Row = tuple[str, ...]
@@ -38,7 +38,7 @@ class VerbList:
     @classmethod
     def read(cls, uri: str) -> VerbList:
         """The list in a JSON file: rows of texts, base form first and -ing form last. RecipeError if it is not one."""
-        content = _bytes(uri)
+        content = content_at(uri, "verb list")
         _parse(uri, content)
         return cls(uri, hashlib.sha256(content).hexdigest())
 
@@ -55,7 +55,7 @@ class VerbList:
 
 @cache
 def _rows(uri: str, sha256: str) -> tuple[Row, ...]:
-    content = _bytes(uri) if uri else _packaged()[0]
+    content = content_at(uri, "verb list") if uri else _packaged()[0]
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         name = f"verb list {uri}" if uri else "the packaged verb list"
@@ -68,18 +68,6 @@ def _packaged() -> tuple[bytes, str]:
     """The list this package ships, and its hash."""
     content = (files("reinstruct.stages") / PACKAGED).read_bytes()
     return content, hashlib.sha256(content).hexdigest()
-
-
-def _bytes(uri: str) -> bytes:
-    try:
-        if "://" not in uri:
-            return Path(uri).read_bytes()
-        import fsspec
-
-        with cast(Any, fsspec.open(uri, "rb")) as file:
-            return file.read()
-    except (OSError, ImportError, ValueError) as error:  # ValueError: fsspec knows no such protocol
-        raise RecipeError(f"verb list {uri} cannot be read: {error}") from error
 
 
 def _parse(uri: str, content: bytes) -> tuple[Row, ...]:

@@ -18,9 +18,10 @@ from reinstruct.train.job import Progress, read_job, run
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m reinstruct.train", description="Run one training job.")
     parser.add_argument("--config", required=True, help="the job as a JSON file")
-    path = parser.parse_args().config
+    parser.add_argument("--preset", default="", help="a paper's settings, under those of the job: humpback, kun, ...")
+    given = parser.parse_args()
     try:
-        run(read_job(path), _progress_lines() if os.environ.get("RANK", "0") == "0" else None)
+        run(read_job(given.config, given.preset), _progress_lines() if os.environ.get("RANK", "0") == "0" else None)
     except ReinstructError as error:
         sys.stderr.write(f"{error}\n")
         return 2

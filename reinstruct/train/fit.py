@@ -6,62 +6,51 @@ take the same steps.
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
-import numpy as np
-import pyarrow as pa
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from transformers import PrinterCallback, Trainer, TrainerCallback
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from transformers import EarlyStoppingCallback, PrinterCallback
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from reinstruct.identity import digest
-from reinstruct.train.checkpoints import mark, prepare
-from reinstruct.train.lora import Lora, merged, with_adapters
-from reinstruct.train.rows import Row, order
+from reinstruct.train import packing
+from reinstruct.train.arguments import arguments, processes
+from reinstruct.train.batches import Packed, Padded, keeps_apart
+from reinstruct.train.checkpoints import prepare
+from reinstruct.train.packing import PACKED, PADDED, Layout, Plan
+from reinstruct.train.schedule import Schedule, order
+from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
+from reinstruct.train.tokens import TokenRows
+from reinstruct.train.watch import Watch
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Progress
 
 CPU_TOKENS = 1024  # of one forward pass; larger ones fall out of the cache and are slower
-GPU_TOKENS = 16384
-KEPT_CHECKPOINTS = 2
-CHECKPOINTING_FROM = 1_000_000_000  # parameters; above, activations are recomputed to save memory
-IGNORED = -100  # the label torch leaves out of the loss
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How to train: `steps` optimizer steps of `batch` sequences each, on all weights or on adapters (`lora`)."""
-
-    steps: int
-    batch: int
-    learning_rate: float
-    decay: str = "constant"  # constant | cosine | linear
-    warmup_ratio: float = 0.0
-    weight_decay: float = 0.0
-    beta2: float = 0.999
-    seed: int = 0
-    lora: Lora | None = None
+GPU_TOKENS = 4096  # with masks that are blocks, whose empty parts are computed too
+FLASH_TOKENS = 16384  # with flash attention, which computes none of them
+PACKED_COST = 1.4  # on CPUs a token of packed rows costs that much more: the mask's empty parts are computed
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training. `seconds` and `tokens_per_s` tell of the steps of this attempt alone."""
+    """A finished training. `seconds` and `tokens_per_s` tell of the steps of this attempt alone.
+
+    `curve` and `held_out` are (step, mean loss of a target token in nats); `kept` is the step whose weights were saved.
+    `packing` says how long rows are and how full passes (`packing.statistics`).
+    """
 
     curve: list[tuple[int, float]]
+    held_out: list[tuple[int, float]]
+    kept: int
     seconds: float
     tokens_per_s: float
+    packing: dict[str, Any]
 
     @property
     def loss(self) -> float:
@@ -70,197 +59,106 @@ class Fitted:
         return sum(loss for _, loss in last) / len(last)
 
     def metrics(self) -> dict[str, Any]:
-        curve = [[step, round(loss, 4)] for step, loss in self.curve]
-        rounded = {"loss": round(self.loss, 4), "seconds": round(self.seconds, 1), "curve": curve}
-        return {"steps": len(curve), "tokens_per_s": round(self.tokens_per_s), **rounded}
+        figures: dict[str, Any] = {"steps": len(self.curve), "tokens_per_s": round(self.tokens_per_s)}
+        figures |= {"packing": self.packing, "loss": round(self.loss, 4), "seconds": round(self.seconds, 1)}
+        if self.held_out:
+            figures |= {"held_out": _rounded(self.held_out), "kept_step": self.kept}
+        return figures | {"curve": _rounded(self.curve)}
 
 
-def processes() -> PartialState:
-    """The processes of this job, as torchrun made them; without a GPU they must be told that they compute on CPUs."""
-    return PartialState(cpu=not torch.cuda.is_available())
+@dataclass(frozen=True)
+class Place:
+    """Where a training keeps its checkpoints and log, and how often; what else does not change the model."""
 
-
-class TargetLossTrainer(SFTTrainer):
-    """For CPUs: logits are computed for target tokens alone, and not in TRL's chunks, which save memory that nobody
-    lacks here. Prompts are most of a row, and to a small model its vocabulary is half of the work.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(compute_loss_func=target_loss, **kwargs)
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        wanted = {"logits_to_keep": target_positions(inputs["labels"])}
-        return Trainer.compute_loss(self, model, {**inputs, **wanted}, *args, **kwargs)
-
-
-def target_positions(labels: torch.Tensor) -> torch.Tensor:
-    """The positions, in any row of `labels` [rows, tokens], whose next token is a target."""
-    return (labels[:, 1:] != IGNORED).any(0).nonzero()[:, 0]
-
-
-def target_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """Mean loss of the target tokens, from logits [rows, target positions, vocabulary]."""
-    wanted = labels[:, 1:][:, target_positions(labels)].flatten()
-    total = torch.nn.functional.cross_entropy(
-        outputs.logits.float().flatten(0, 1), wanted, ignore_index=IGNORED, reduction="sum"
-    )
-    return total / ((wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    work: Path
+    out: Path
+    checkpoint_s: float = 60.0
+    loader_workers: int = 0
+    progress: Progress | None = None
 
 
 def fit(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Row],
+    rows: TokenRows,
     schedule: Schedule,
+    place: Place,
     *,
-    work: Path,
-    out: Path,
-    checkpoint_s: float,
-    dtype: Any = torch.float32,
-    progress: Progress | None = None,
-    trainer_type: type[SFTTrainer] = SFTTrainer if torch.cuda.is_available() else TargetLossTrainer,
+    trained: Sequence[int] = (),
+    held_out: Sequence[int] = (),
+    saved: Callable[[Any], None] = lambda model: None,
+    trainer_type: type[HeldOutTrainer] = HeldOutTrainer if torch.cuda.is_available() else TargetLossTrainer,
 ) -> Fitted:
-    """Train `model` on `rows` and save it with its tokenizer in `out` (as `dtype`). Goes on from `work`."""
-    lengths = [len(row.ids) for row in rows]
-    planned = order(lengths, schedule.batch, schedule.steps, schedule.seed)
-    checkpoints = work / "checkpoints"
+    """Train `model` on the rows numbered `trained` (none: all) and save it with its tokenizer in `place.out`.
+
+    `saved` prepares the trained model to be saved. Goes on from the newest whole checkpoint in `place.work`.
+    TrainingError as soon as a loss is no number.
+    """
+    planned = order(rows, trained or range(len(rows)), schedule)
+    layout, plan = _laid_out(model, planned, rows.lengths, schedule)
+    checkpoints = place.work / "checkpoints"
     with processes().main_process_first():
-        resume = prepare(checkpoints, _fingerprint(rows, schedule))
-    watch = _Watch(checkpoint_s, progress)
+        resume = prepare(checkpoints, digest([asdict(schedule), rows.digest(), list(held_out)]))
+    watch = Watch(place.checkpoint_s, place.work / "log.jsonl", place.progress)
+    patience = schedule.settings.patience
     trainer = trainer_type(
-        model=with_adapters(model, schedule.lora, schedule.seed) if schedule.lora else model,
-        args=_arguments(schedule, checkpoints, max(lengths), model.num_parameters()),
-        train_dataset=_dataset(rows).select(planned),
+        model=model,
+        args=arguments(schedule, checkpoints, plan.per_step, model.num_parameters(), place.loader_workers),
+        train_dataset=_passes(plan),
+        eval_dataset=_passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None,
         processing_class=tokenizer,
-        data_collator=Collate(tokenizer.pad_token_id),
-        callbacks=[watch],
+        data_collator=Packed(rows) if layout.packed else Padded(rows, tokenizer.pad_token_id),
+        callbacks=[watch, *([EarlyStoppingCallback(patience)] if patience else [])],
     )
+    trainer.held_out_targets = rows.targets_of(held_out)
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     seconds = time.monotonic() - started
-    if schedule.lora:
-        trainer.model = merged(trainer.model)
-    if dtype != torch.float32:
-        trainer.model.to(dtype)  # pyright: ignore[reportOptionalMemberAccess]
-    trainer.save_model(str(out))
-    (out / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
-    curve = [(int(entry["step"]), entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    tokens = sum(lengths[row] for row in planned[watch.first_step * schedule.batch :])
-    return Fitted(curve, seconds, tokens / seconds)
-
-
-@dataclass(frozen=True)
-class Collate:
-    """Rows of a dataset as one batch, padded on the right to the longest of them. Tensors are [rows, tokens]."""
-
-    pad: int
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad)
-        labels = torch.full((len(rows), longest), IGNORED)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for index, row in enumerate(rows):
-            sequence = torch.tensor(row["input_ids"])
-            ids[index, : len(sequence)] = sequence
-            labels[index, row["prompt_tokens"] : len(sequence)] = sequence[row["prompt_tokens"] :]
-            mask[index, : len(sequence)] = 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def shares(batch: int, processes: int, fitting: int) -> tuple[int, int]:
-    """How a process does its share of a batch: (sequences of one pass, passes), multiplied exactly the share.
-
-    `fitting` sequences fit into one pass.
-    """
-    share = batch // processes
-    size = max(size for size in range(1, share + 1) if share % size == 0 and size <= max(1, fitting))
-    return size, share // size
-
-
-class _Watch(TrainerCallback):
-    """Tells progress, asks for a checkpoint every `checkpoint_s` seconds and marks it once it is written."""
-
-    def __init__(self, checkpoint_s: float, progress: Progress | None) -> None:
-        self.checkpoint_s = checkpoint_s
-        self.progress = progress
-        self.first_step = 0
-        self._saved = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.first_step = state.global_step
-        self._saved = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # saving is a joint act of all processes, whose clocks differ: the first one decides
-        due = [time.monotonic() - self._saved >= self.checkpoint_s]
-        if args.world_size > 1:
-            broadcast_object_list(due)
-        if due[0] and state.global_step < state.max_steps:
-            control.should_save = True
-        if self.progress and state.is_world_process_zero:
-            self.progress(state.global_step, state.max_steps)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        processes().wait_for_everyone()
-        if state.is_world_process_zero:
-            mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-        self._saved = time.monotonic()
-
-
-def _arguments(schedule: Schedule, folder: Path, longest: int, parameters: int) -> SFTConfig:
-    on_gpu = torch.cuda.is_available()
-    fitting = (GPU_TOKENS if on_gpu else CPU_TOKENS) // longest
-    size, passes = shares(schedule.batch, processes().num_processes, fitting)
-    return SFTConfig(
-        output_dir=str(folder),
-        max_steps=schedule.steps,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=passes,
-        train_sampling_strategy="sequential",  # the order is planned already
-        learning_rate=schedule.learning_rate,
-        lr_scheduler_type=schedule.decay,
-        warmup_steps=math.ceil(schedule.warmup_ratio * schedule.steps),
-        weight_decay=schedule.weight_decay,
-        adam_beta2=schedule.beta2,
-        seed=schedule.seed,
-        use_cpu=not on_gpu,
-        bf16=_bf16_is_fast(),
-        gradient_checkpointing=on_gpu and parameters >= CHECKPOINTING_FROM,
-        save_strategy="no",  # _Watch asks
-        save_total_limit=KEPT_CHECKPOINTS,
-        logging_steps=1,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
-        ddp_find_unused_parameters=False,
-        remove_unused_columns=False,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
+    saved(trainer.model)
+    trainer.save_model(str(place.out))
+    (place.out / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+    state = trainer.state
+    done = planned[watch.first_step * schedule.batch : state.global_step * schedule.batch]
+    return Fitted(
+        curve=_logged(state, "loss"),
+        held_out=_logged(state, "eval_loss"),
+        kept=(state.best_global_step or state.global_step) if schedule.settings.keep == "best" else state.global_step,
+        seconds=seconds,
+        tokens_per_s=sum(rows.lengths[row] for row in done) / seconds,
+        packing=packing.statistics(plan, rows.lengths, layout),
     )
 
 
-def _bf16_is_fast() -> bool:
-    """On GPUs that have it, and on CPUs with AMX; elsewhere bf16 is emulated and slower than float32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+def _laid_out(model: Any, planned: Sequence[int], lengths: Sequence[int], schedule: Schedule) -> tuple[Layout, Plan]:
+    """The layout that costs less: rows packed behind one another, or side by side where that is as good.
+
+    NEFTune's noise goes by the length of a row, which only rows side by side have.
+    """
+    on_gpu = torch.cuda.is_available()
+    plans = {layout: _plan(planned, lengths, schedule.batch, layout) for layout in (PACKED, PADDED)}
+    packed, padded = (packing.computed(plan, lengths, layout) for layout, plan in plans.items())
+    pays = (on_gpu or packed * PACKED_COST < padded) and not schedule.settings.neftune_alpha
+    layout = PACKED if pays and keeps_apart(model) else PADDED
+    if on_gpu and layout.packed and is_flash_attn_2_available():
+        model.set_attn_implementation("flash_attention_2")
+    return layout, plans[layout]
 
 
-def _dataset(rows: Sequence[Row]) -> datasets.Dataset:
-    """Four bytes a token: lists of Python numbers would take ten times that."""
-    values = np.concatenate([np.asarray(row.ids, dtype=np.int32) for row in rows])
-    offsets = np.array([0, *accumulate(len(row.ids) for row in rows)], dtype=np.int64)
-    ids: Any = pa.LargeListArray.from_arrays(offsets, values)  # pyright: ignore[reportArgumentType]
-    table: Any = pa.table({"input_ids": ids, "prompt_tokens": [row.prompt_tokens for row in rows]})
-    return datasets.Dataset(table)
+def _plan(planned: Sequence[int], lengths: Sequence[int], batch: int, layout: Layout) -> Plan:
+    on_gpu, flash = torch.cuda.is_available(), layout.packed and is_flash_attn_2_available()
+    fitting = (FLASH_TOKENS if flash else GPU_TOKENS) if on_gpu else CPU_TOKENS
+    capacity = max(fitting, *(lengths[row] for row in planned))
+    return packing.plan(planned, lengths, batch, capacity, layout=layout, processes=processes().num_processes)
 
 
-def _fingerprint(rows: Sequence[Row], schedule: Schedule) -> str:
-    """Tells one job's checkpoints from another's in the same folder."""
-    content = hashlib.sha256()
-    for row in rows:
-        content.update(b"%d:%d:" % (len(row.ids), row.prompt_tokens))
-        content.update(row.ids.tobytes())
-    return digest([asdict(schedule), content.hexdigest()])
+def _passes(plan: Plan) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"rows": plan.passes})
+
+
+def _logged(state: Any, name: str) -> list[tuple[int, float]]:
+    return [(int(entry["step"]), entry[name]) for entry in state.log_history if name in entry]
+
+
+def _rounded(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
+    return [[step, round(loss, 4)] for step, loss in curve]

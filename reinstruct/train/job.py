@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from reinstruct.errors import RecipeError, TrainingError, expect
+from reinstruct.settings import presets_of
 from reinstruct.train.settings import Pretrain, Sft
 
 AnySettings = Sft | Pretrain
@@ -24,6 +26,7 @@ S = TypeVar("S", bound=AnySettings, covariant=True)
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "safetensors")
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",), "wandb": ("wandb",)}
 ENVIRONMENT = {  # what libraries read when they are first imported
     "GOMP_SPINCOUNT": "2000",  # waiting threads soon sleep: on busy cores, spinning costs up to 15 times the work
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -38,7 +41,8 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     `data` are Parquet files: of Example rows for sft and loss, of rows with a `text` for base. `base` is a model
     folder or hub id (sft and loss only). `work` keeps checkpoints between attempts; `out` appears when all is done.
     `settings` are Pretrain for base, else Sft, of which loss uses `max_tokens` alone.
-    `checkpoint_s` is the least number of seconds between two checkpoints.
+    `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
+    make batches (0: the training process itself); neither changes the model.
     """
 
     kind: Literal["sft", "base", "loss"]
@@ -48,19 +52,26 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     settings: S
     base: str = ""
     checkpoint_s: float = 60.0
+    loader_workers: int = 0
 
 
 AnyJob = Job[AnySettings]
 
 
-def read_job(path: str | Path) -> AnyJob:
-    """The job in a JSON file; RecipeError naming what is missing, unknown or of the wrong type."""
+def read_job(path: str | Path, preset: str = "") -> AnyJob:
+    """The job in a JSON file; RecipeError naming what is missing, unknown or of the wrong type.
+
+    Its settings lie on top of those of `preset`, or of the preset they name themselves.
+    """
     try:
         fields = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise RecipeError(f"cannot read the job {path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise RecipeError(f"the job {path} is not a JSON object: {error}") from error
+    settings = fields.get("settings", {})
+    if preset and isinstance(settings, dict):
+        fields["settings"] = {"preset": preset, **settings}
     return make_job(fields)
 
 
@@ -70,6 +81,7 @@ def make_job(fields: dict[str, Any]) -> AnyJob:
     settings_type: type[AnySettings] = Pretrain if fields.get("kind") == "base" else Sft
     fields = {"settings": {}, **fields}
     if isinstance(fields["settings"], dict):
+        fields["settings"] = _on_preset(fields["settings"], settings_type)
         _expect_known("settings", fields["settings"], tuple(settings_type.__dataclass_fields__))
     try:
         return msgspec.convert(fields, Job[settings_type])
@@ -108,8 +120,8 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
     if missing_files or not job.data:
         raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
     expect_libraries(find)
-    if isinstance(job.settings, Sft) and job.settings.lora_rank and find("peft") is None:
-        raise TrainingError('lora_rank needs peft: pip install "reinstruct[train]"')
+    if isinstance(job.settings, Sft):
+        _expect_able(job.settings, find)
     if job.kind == "base":
         expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:
@@ -123,9 +135,35 @@ def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -
         raise TrainingError(f'training needs {", ".join(missing)}: pip install "reinstruct[train]"')
 
 
+def _expect_able(settings: Sft, find: Callable[[str], object]) -> None:
+    """TrainingError naming what a setting needs and this machine has not."""
+    if settings.lora_rank and find("peft") is None:
+        raise TrainingError('lora_rank needs peft: pip install "reinstruct[train]"')
+    for tracker in settings.report_to:
+        if not any(find(name) for name in TRACKERS[tracker]):
+            raise TrainingError(f"report_to {tracker} needs {TRACKERS[tracker][0]}: pip install {TRACKERS[tracker][0]}")
+    if settings.quantize:
+        if find("bitsandbytes") is None:
+            raise TrainingError("quantize 4bit needs bitsandbytes: pip install bitsandbytes")
+        import torch
+
+        if not torch.cuda.is_available():
+            raise TrainingError("quantize 4bit needs a GPU with CUDA; without one use lora_rank alone")
+
+
 def _check_settings(job: AnyJob) -> None:
     settings = job.settings
     expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
+
+
+def _on_preset(settings: dict[str, Any], settings_type: type[AnySettings]) -> dict[str, Any]:
+    """Settings on top of those of the preset they name, such as {"preset": "humpback", "epochs": 2}."""
+    name, own = settings.get("preset"), {key: value for key, value in settings.items() if key != "preset"}
+    if name is None:
+        return own
+    presets = presets_of(settings_type)
+    expect(name in presets, "preset", name, ", ".join(presets) or f"none for {settings_type.__name__}")
+    return {**asdict(presets[name]()), **own}
 
 
 def _expect_known(where: str, fields: dict[str, Any], known: tuple[str, ...]) -> None:

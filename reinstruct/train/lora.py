@@ -1,43 +1,80 @@
 """LoRA: small trainable matrices beside frozen weights (Hu et al. 2021, https://arxiv.org/abs/2106.09685), by peft.
 
-The one rule: adapters live only while training. What is saved is the merged model, so every engine can load it and
-the next round of training starts from it.
+The one rule: a tuned model is saved merged, so every engine can load it and the next round of training starts from it.
+Its adapters lie beside it in `adapter/`, to be gone on from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from reinstruct.errors import TrainingError
+from reinstruct.train.settings import Sft
 
 # Every linear layer but the output layer: its name differs between architectures, peft finds them all.
 TARGETS = "all-linear"
+FOLDER = "adapter"
 
 
-@dataclass(frozen=True)
-class Lora:
-    """The update of a weight is `alpha / rank` times a product of two matrices of that rank."""
+def with_adapters(model: Any, settings: Sft, base: str) -> Any:
+    """The model with frozen weights and adapters: fresh ones, or with `lora_continue` those that `base` was made with.
 
-    rank: int
-    alpha: int
-    dropout: float
-
-
-def with_adapters(model: Any, lora: Lora, seed: int) -> Any:
-    """The model with frozen weights and fresh adapters. Their random start depends on `seed` alone."""
-    from peft import LoraConfig, get_peft_model
+    The random start of fresh ones depends on the seed alone. TrainingError if `base` has no adapters of that rank.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
     from transformers import set_seed
 
-    set_seed(seed)
+    if settings.quantize:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if settings.lora_continue:
+        continued: Any = PeftModel.from_pretrained(model, str(_adapters_of(base, settings)), is_trainable=True)
+        _subtract(continued)
+        return continued
+    set_seed(settings.seed)
     config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
         target_modules=TARGETS,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 
 
-def merged(model: Any) -> Any:
-    """The plain model with what its adapters learnt added to its weights."""
-    return model.merge_and_unload()
+def merged(model: Any, adapters: Path, settings: Sft, base: str) -> Any:
+    """The plain model `base`, freshly loaded, with what adapters learnt added to its weights.
+
+    The trained one will not do: its frozen weights may be rounded to four bits, or spread over processes.
+    """
+    from peft import PeftModel
+
+    if settings.lora_continue:
+        model = _subtract(PeftModel.from_pretrained(model, str(_adapters_of(base, settings)))).unload()
+    return PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()
+
+
+def _adapters_of(base: str, settings: Sft) -> Path:
+    from peft import LoraConfig
+
+    folder = Path(base) / FOLDER
+    if not (folder / "adapter_config.json").is_file():
+        raise TrainingError(f"lora_continue: {base} has no {FOLDER}/; only a model made with lora_rank has")
+    rank: int = LoraConfig.from_pretrained(str(folder)).r  # pyright: ignore[reportAttributeAccessIssue]
+    if rank != settings.lora_rank:
+        raise TrainingError(f"lora_rank is {settings.lora_rank}; the adapters of {base} to go on from have rank {rank}")
+    return folder
+
+
+def _subtract(model: Any) -> Any:
+    """Take what the adapters add out of the weights it was merged into."""
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                weight = layer.get_base_layer().weight
+                added: Any = layer.get_delta_weight  # pyright: ignore[reportAttributeAccessIssue]
+                weight -= added(layer.active_adapters[0]).to(weight)
+    return model

@@ -16,8 +16,9 @@ from torch.nn.functional import cross_entropy
 
 from reinstruct.train import model as models
 from reinstruct.train.checkpoints import building, is_first
-from reinstruct.train.rows import Row, encode_all, read_examples, write_refused
+from reinstruct.train.rows import encode_all, read_examples, write_refused
 from reinstruct.train.settings import Sft
+from reinstruct.train.tokens import Row, TokenRows
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -37,11 +38,11 @@ def measure(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]:
     limit = models.longest_sequence(model, job.settings.max_tokens)
     found = encode_all(read_examples(job.data), tokenizer, limit)
     sums = nll_sums(model.to("cuda" if torch.cuda.is_available() else "cpu"), found.rows, progress)
-    nll = sum(sums) / found.target_tokens
+    nll = sum(sums) / found.rows.target_tokens
     metrics = {
         "nll": nll,
         "perplexity": math.exp(nll),
-        "tokens": found.target_tokens,
+        "tokens": found.rows.target_tokens,
         "rows": len(found.rows),
         "rejected": found.reasons,
     }
@@ -53,12 +54,12 @@ def measure(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]:
     return metrics
 
 
-def nll_sums(model: Any, rows: Sequence[Row], progress: Progress | None = None) -> list[float]:
+def nll_sums(model: Any, rows: TokenRows, progress: Progress | None = None) -> list[float]:
     """For each row, in their order, the negative log-likelihood of its whole target in nats."""
     sums = [0.0] * len(rows)
     done = 0
     model.eval()
-    for batch in _passes(rows, model.config.vocab_size):
+    for batch in _passes(rows.lengths, model.config.vocab_size):
         for index, value in zip(batch, _pass_sums(model, [rows[index] for index in batch]), strict=True):
             sums[index] = value
         done += len(batch)
@@ -81,12 +82,12 @@ def _pass_sums(model: Any, rows: Sequence[Row]) -> list[float]:
     return (losses * is_target).double().sum(dim=1).tolist()
 
 
-def _passes(rows: Sequence[Row], vocabulary: int) -> Iterator[list[int]]:
+def _passes(lengths: Sequence[int], vocabulary: int) -> Iterator[list[int]]:
     """Row numbers for each forward pass: longest first, so that memory runs out at once or never."""
     budget = min(PASS_TOKENS, PASS_LOGITS // vocabulary)
     batch: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: -len(rows[index].ids)):
-        if batch and (len(batch) + 1) * len(rows[batch[0]].ids) > budget:
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
             yield batch
             batch = []
         batch.append(index)

@@ -45,19 +45,35 @@ def load_tokenizer(base: str) -> Any:
     return tokenizer
 
 
-def load_model(base: str, tokenizer: Any) -> Any:
-    """The causal language model with float32 weights: optimizer steps are too small for 16 bits."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str = "") -> Any:
+    """The causal language model with float32 weights: optimizer steps are too small for 16 bits.
 
+    `dropout` is set in whatever layers the architecture has it. `quantize` "4bit" is for weights that stay frozen.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    options: dict[str, Any] = {"quantization_config": _four_bits()} if quantize else {}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(base)
+        for name in _dropouts(config) if dropout else ():
+            setattr(config, name, dropout)
+        model: Any = AutoModelForCausalLM.from_pretrained(base, config=config, dtype=torch.float32, **options)
     except (OSError, ValueError) as error:
         raise TrainingError(f"{_no_model(base)} ({_first_line(error)})") from error
     embedded = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embedded:
         raise TrainingError(f"the tokenizer of {base} has {len(tokenizer)} tokens, but the model knows {embedded}")
     return model
+
+
+def with_dropout_of(base: str, config: Any) -> None:
+    """Take back the dropout a model was trained with: it is no part of what is saved."""
+    from transformers import AutoConfig
+
+    stated = AutoConfig.from_pretrained(base)
+    for name in _dropouts(stated):
+        setattr(config, name, getattr(stated, name))
 
 
 def stored_dtype(base: str) -> Any:
@@ -85,6 +101,24 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
+
+
+def _dropouts(config: Any) -> list[str]:
+    named = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "dropout")
+    return [name for name in named if isinstance(getattr(config, name, None), float | int)]
+
+
+def _four_bits() -> Any:
+    """QLoRA's number format: normal floats, their scales quantized too, computed in bf16."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def _could_be_hub_id(base: str) -> bool:

@@ -1,4 +1,4 @@
-"""Examples as token ids, with the loss on the target alone; and the order in which training sees them.
+"""Examples as token ids, with the loss on the target alone.
 
 The one rule: a row is trained on whole or not at all. One that does not fit is refused with a reason, never cut.
 Prompt and target are tokenised apart, so the border between them is a border between tokens.
@@ -6,7 +6,7 @@ Prompt and target are tokenised apart, so the border between them is a border be
 
 from __future__ import annotations
 
-import random
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,16 +17,10 @@ import msgspec
 from msgspec import Struct
 
 from reinstruct.errors import TrainingError
-from reinstruct.prompting import prompt_ids, target_ids
+from reinstruct.identity import digest
+from reinstruct.prompting import PLAIN_TEMPLATE, prompt_ids, target_ids
 from reinstruct.records import Example, from_table
-
-
-class Row(NamedTuple):
-    """One sequence: prompt, target, EOS. The loss falls on `ids[prompt_tokens:]`."""
-
-    id: str
-    ids: array[int]
-    prompt_tokens: int
+from reinstruct.train.tokens import Row, TokenRows, file_digest, read, write
 
 
 class Refused(Struct, frozen=True):
@@ -40,17 +34,13 @@ class Refused(Struct, frozen=True):
 class Rows(NamedTuple):
     """What became of a dataset."""
 
-    rows: list[Row]
+    rows: TokenRows
     refused: list[Refused]
     with_messages: bool
 
     @property
     def reasons(self) -> dict[str, int]:
         return dict(sorted(Counter(refused.reason for refused in self.refused).items()))
-
-    @property
-    def target_tokens(self) -> int:
-        return sum(len(row.ids) - row.prompt_tokens for row in self.rows)
 
 
 def read_examples(paths: Sequence[str]) -> Iterator[Example]:
@@ -67,6 +57,20 @@ def read_examples(paths: Sequence[str]) -> Iterator[Example]:
             raise TrainingError(f"{path} does not hold training examples: {error}") from error
 
 
+def encode_once(paths: Sequence[str], tokenizer: Any, max_tokens: int, kept: Path) -> Rows:
+    """As `encode_all` for the examples of these files, from the file `kept` if it was made of the same."""
+    key = digest([file_digest(paths), _tokenizer_digest(tokenizer), max_tokens])
+    found = read(kept, key)
+    if found is None:
+        encoded = encode_all(read_examples(paths), tokenizer, max_tokens)
+        refused = msgspec.json.encode(encoded.refused).decode()
+        notes = {"refused": refused, "with_messages": str(int(encoded.with_messages))}
+        write(encoded.rows, kept, key, notes)
+        found = read(kept, key) or (encoded.rows, notes)
+    rows, notes = found
+    return Rows(rows, msgspec.json.decode(notes["refused"], type=list[Refused]), notes["with_messages"] == "1")
+
+
 def encode_all(examples: Iterable[Example], tokenizer: Any, max_tokens: int) -> Rows:
     """Every example as a Row or a Refused. TrainingError if not one row is left."""
     rows: list[Row] = []
@@ -79,7 +83,7 @@ def encode_all(examples: Iterable[Example], tokenizer: Any, max_tokens: int) -> 
             with_messages |= bool(example.messages)
         else:
             refused.append(encoded)
-    found = Rows(rows, refused, with_messages)
+    found = Rows(TokenRows.of(rows), refused, with_messages)
     if not rows:
         counts = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items()) or "there are none"
         raise TrainingError(f"no usable training example (max_tokens is {max_tokens}): {counts}")
@@ -98,18 +102,7 @@ def encode(example: Example, tokenizer: Any, max_tokens: int) -> Row | Refused:
     ids = array("i", [*prompt, *target_ids(tokenizer, example.target), tokenizer.eos_token_id])
     if len(ids) > max_tokens:
         return Refused(example.id, "target_too_long", len(ids))
-    return Row(example.id, ids, len(prompt))
-
-
-def order(lengths: Sequence[int], batch: int, steps: int, seed: int) -> list[int]:
-    """Which row comes when: `steps` batches of `batch` rows, from one seeded shuffle of all rows after another.
-
-    Batches are random, but inside a batch (one optimizer step) the longest comes first: rows of like length share a
-    forward pass and little is padded, without the bias of whole batches sorted by length.
-    """
-    stream = _shuffles(len(lengths), seed)
-    batches = ([next(stream) for _ in range(batch)] for _ in range(steps))
-    return [row for chosen in batches for row in sorted(chosen, key=lambda row: (-lengths[row], row))]
+    return Row(example.id, ids, len(prompt), example.origin)
 
 
 def write_refused(refused: Iterable[Refused], path: Path) -> None:
@@ -117,10 +110,9 @@ def write_refused(refused: Iterable[Refused], path: Path) -> None:
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in refused))
 
 
-def _shuffles(count: int, seed: int) -> Iterator[int]:
-    epoch = 0
-    while True:
-        rows = list(range(count))
-        random.Random(f"{seed}:{epoch}").shuffle(rows)
-        yield from rows
-        epoch += 1
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """Of all that decides which ids a text becomes."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = fast.to_str() if fast else str(sorted(tokenizer.get_vocab().items()))
+    said = [vocabulary, str(tokenizer.chat_template), PLAIN_TEMPLATE, str(tokenizer.special_tokens_map)]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()

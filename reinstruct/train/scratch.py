@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from reinstruct.errors import TrainingError
 from reinstruct.train import model as models
+from reinstruct.train.arguments import processes
 from reinstruct.train.checkpoints import building, is_first
-from reinstruct.train.fit import Schedule, fit
-from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain
+from reinstruct.train.fit import Place, fit
+from reinstruct.train.schedule import Schedule
+from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain, Sft
 from reinstruct.train.text import blocks, read_texts, train_tokenizer
+from reinstruct.train.tokens import TokenRows
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -55,18 +58,10 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     _expect_enough(sum(map(len, texts)))
     tokenizer = train_tokenizer(texts, size.vocabulary)
     rows = blocks(texts, tokenizer, size.block)
-    schedule = plan(size, len(rows), settings.seed)
+    schedule = plan(size, len(rows), settings.seed, processes().num_processes)
     with building(Path(job.out)) as out:
-        fitted = fit(
-            new_model(size, tokenizer, settings.seed),
-            tokenizer,
-            rows,
-            schedule,
-            work=Path(job.work),
-            out=out,
-            checkpoint_s=job.checkpoint_s,
-            progress=progress,
-        )
+        place = Place(Path(job.work), out, job.checkpoint_s, job.loader_workers, progress)
+        fitted = fit(new_model(size, tokenizer, settings.seed), tokenizer, TokenRows.of(rows), schedule, place)
         metrics = {
             "rows": len(texts),
             "rejected": {},
@@ -103,20 +98,14 @@ def new_model(size: Size, tokenizer: Any, seed: int) -> Any:
     )
 
 
-def plan(size: Size, rows: int, seed: int) -> Schedule:
+def plan(size: Size, rows: int, seed: int, processes: int = 1) -> Schedule:
     """As many steps as the token budget gives, but no block more than PASSES times."""
-    batch = min(size.batch, rows)
+    batch = max(processes, min(size.batch, rows) // processes * processes)
     tokens = min(size.token_budget, PASSES * rows * size.block)
-    return Schedule(
-        steps=max(1, tokens // (batch * size.block)),
-        batch=batch,
-        learning_rate=size.learning_rate,
-        decay="cosine",
-        warmup_ratio=0.05,
-        weight_decay=0.1,
-        beta2=0.95,
-        seed=seed,
+    settings = Sft(
+        learning_rate=size.learning_rate, schedule="cosine", warmup_ratio=0.05, weight_decay=0.1, beta2=0.95, seed=seed
     )
+    return Schedule(max(1, tokens // (batch * size.block)), batch, settings)
 
 
 def _expect_enough(characters: int) -> None:

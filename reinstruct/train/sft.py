@@ -7,17 +7,20 @@ The one rule: the loss falls on the target alone, every refused example is liste
 from __future__ import annotations
 
 import json
-import math
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reinstruct.prompting import PLAIN_TEMPLATE
 from reinstruct.train import model as models
+from reinstruct.train.arguments import processes
 from reinstruct.train.checkpoints import building, is_first
-from reinstruct.train.fit import Schedule, fit, processes
-from reinstruct.train.lora import Lora
-from reinstruct.train.rows import encode_all, read_examples, write_refused
+from reinstruct.train.fit import Fitted, Place, fit
+from reinstruct.train.lora import FOLDER, merged, with_adapters
+from reinstruct.train.rows import Rows, encode_once, write_refused
+from reinstruct.train.schedule import plan, split
 from reinstruct.train.settings import Sft
 
 if TYPE_CHECKING:
@@ -29,56 +32,58 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
 
     TrainingError for a base without EOS and for data without one usable row.
     """
-    settings = job.settings
+    settings, work = job.settings, Path(job.work)
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
-    model = models.load_model(job.base, tokenizer)
-    found = encode_all(read_examples(job.data), tokenizer, models.longest_sequence(model, settings.max_tokens))
+    model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
+    with processes().main_process_first():
+        limit = models.longest_sequence(model, settings.max_tokens)
+        found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow")
     if found.with_messages and not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_TEMPLATE  # whoever serves the model renders conversations as it learnt them
-    schedule = plan(settings, len(found.rows), processes().num_processes)
+    trained, held_out = split(found.rows, settings.held_out, settings.seed)
+    schedule = plan(settings, found.rows, trained, processes().num_processes)
     with building(Path(job.out)) as out:
+        adapters = out / FOLDER if settings.lora_rank else None
+        place = Place(work, adapters or out, job.checkpoint_s, job.loader_workers, progress)
+        tuned = with_adapters(model, settings, job.base) if adapters else model
         fitted = fit(
-            model,
-            tokenizer,
-            found.rows,
-            schedule,
-            work=Path(job.work),
-            out=out,
-            checkpoint_s=job.checkpoint_s,
-            dtype=models.stored_dtype(job.base),
-            progress=progress,
+            tuned, tokenizer, found.rows, schedule, place, trained=trained, held_out=held_out, saved=_stored(job)
         )
-        metrics = {
-            "rows": len(found.rows),
-            "rejected": found.reasons,
-            "target_tokens": found.target_tokens,
-            "batch_size": schedule.batch,
-            "epochs": round(schedule.steps * schedule.batch / len(found.rows), 3),
-            **fitted.metrics(),
-            "settings": asdict(settings),
-        }
+        metrics = _metrics(found, fitted, schedule.batch, settings)
         if is_first():
+            if adapters:
+                _save_merged(job, tokenizer, adapters, out)
+            shutil.copyfile(work / "log.jsonl", out / "log.jsonl")
             write_refused(found.refused, out / "rejected.jsonl")
             (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
 
 
-def plan(settings: Sft, rows: int, processes: int = 1) -> Schedule:
-    """Steps and batch for a number of rows.
+def _stored(job: Job[Sft]) -> Callable[[Any], None]:
+    """Makes of a trained model what is saved: numbers and dropout as its base has them."""
 
-    A batch above a quarter of the rows becomes the largest power of two below that, so that it still splits evenly;
-    then it is made a multiple of the processes. Steps are rounded up: every row is seen at least `epochs` times.
-    """
-    cap = max(1, rows // 4)
-    batch = settings.batch_size if settings.batch_size <= cap else 1 << (cap.bit_length() - 1)
-    batch = max(processes, batch // processes * processes)
-    return Schedule(
-        steps=math.ceil(rows * settings.epochs / batch),
-        batch=batch,
-        learning_rate=settings.learning_rate,
-        decay=settings.schedule,
-        warmup_ratio=settings.warmup_ratio,
-        seed=settings.seed,
-        lora=Lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout) if settings.lora_rank else None,
-    )
+    def prepare(model: Any) -> None:
+        if not job.settings.lora_rank:
+            models.with_dropout_of(job.base, model.config)
+            model.to(models.stored_dtype(job.base))
+
+    return prepare
+
+
+def _save_merged(job: Job[Sft], tokenizer: Any, adapters: Path, out: Path) -> None:
+    plain = merged(models.load_model(job.base, tokenizer), adapters, job.settings, job.base)
+    plain.to(models.stored_dtype(job.base)).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _metrics(found: Rows, fitted: Fitted, batch: int, settings: Sft) -> dict[str, Any]:
+    return {
+        "rows": len(found.rows),
+        "rejected": found.reasons,
+        "target_tokens": found.rows.target_tokens,
+        "batch_size": batch,
+        "epochs": round(len(fitted.curve) * batch / len(found.rows), 3),
+        **fitted.metrics(),
+        "settings": asdict(settings),
+    }

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reinstruct.errors import TrainingError
-from reinstruct.train.rows import Row
+from reinstruct.train.tokens import Row
 
 END = "<|endoftext|>"
 

@@ -1,0 +1,227 @@
+"""Fine-tuning speed: rows dealt to full passes and logits of targets alone, against padding every row to the limit.
+
+    python benchmarks/training.py                 # rows of Open Assistant, where the test data are; else of examples/
+    python benchmarks/training.py --only kill     # what a kill and a resume cost; or: --only speed
+
+The peer is the released recipe of REInstruct as its train/sft.py sets it, on today's transformers: each row padded to
+2,048 tokens, one row a pass, logits of every position. Both sides train the same random Llama (about 50 million
+parameters) on the same rows in the same order, in processes of their own, in turn. Tokens are those of the rows.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LIMIT = 2048  # tokens, as in the release
+GOAL = 3.0
+CHECKPOINT_S = 5  # between checkpoints
+RATE = 5e-4  # high for so few steps: the loss has to move
+LONGEST_S = 400
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Instructions and responses of natural lengths."""
+    data = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
+    trees = data / "seed" / "oasst_trees_100.jsonl.gz"
+    if trees.exists():
+        with gzip.open(trees, "rt", encoding="utf-8") as file:
+            prompts = [json.loads(line)["prompt"] for line in file]
+        return [(asked["text"], reply["text"]) for asked in prompts for reply in asked["replies"]]
+    rows = [json.loads(line) for line in (ROOT / "examples" / "seed.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [("\n\n".join(filter(None, (row["instruction"], row["input"]))), row["output"]) for row in rows]
+
+
+def prepare(folder: Path) -> None:
+    """The rows and the model in `folder`."""
+    import pyarrow.parquet as pq
+
+    from reinstruct.recipes.reinstruct import CHAT, SEED
+    from reinstruct.records import Example, Pair, to_table
+    from reinstruct.stages.instruct import PutToModel
+    from reinstruct.train.model import quiet
+    from reinstruct.train.scratch import Size, new_model
+    from reinstruct.train.text import train_tokenizer
+
+    quiet()
+    said = pairs()
+    put = PutToModel(CHAT, (SEED,))
+    rows = [put.apply(Pair(id=str(n), instruction=asked, output=told)) for n, (asked, told) in enumerate(said)]
+    pq.write_table(to_table(rows, Example), folder / "rows.parquet")
+    tokenizer = train_tokenizer([row.prompt + row.target for row in rows], 16_384)
+    model = new_model(Size(16_384, 512, 13, 8, 1536, LIMIT, 1, 1, RATE, LIMIT), tokenizer, seed=0)
+    model.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    print(f"{model.num_parameters():,} parameters, {len(rows)} rows")
+
+
+def ours(folder: Path, steps: int, batch: int, seed: int, name: str = "ours") -> dict[str, Any]:
+    """The product's own job. A kill may end it at any moment; run again, it goes on."""
+    from reinstruct.train.job import make_job, run
+
+    epochs = (steps - 0.5) * batch / len(json.loads((folder / "lengths.json").read_text()))
+    settings = {"epochs": epochs, "learning_rate": RATE, "batch_size": batch, "max_tokens": LIMIT, "seed": seed}
+    place = folder / f"{name}-{seed}"
+    work = {"work": str(place / "work"), "out": str(place / "out"), "checkpoint_s": CHECKPOINT_S}
+    job = {"kind": "sft", "data": [str(folder / "rows.parquet")], "base": str(folder / "base"), "settings": settings}
+    metrics = run(make_job({**job, **work}))
+    assert metrics["steps"] == steps, metrics["steps"]
+    return {"tokens_per_s": metrics["tokens_per_s"], "loss": metrics["curve"][-1][1], "packing": metrics["packing"]}
+
+
+def released(folder: Path, steps: int, batch: int, seed: int) -> dict[str, Any]:
+    """The released recipe: padding to the limit, logits of all tokens."""
+    import datasets
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    from reinstruct.train import model as models
+    from reinstruct.train.rows import encode_all, read_examples
+    from reinstruct.train.schedule import Schedule, order
+    from reinstruct.train.settings import Sft
+
+    models.quiet()
+    tokenizer = models.load_tokenizer(str(folder / "base"))
+    model = models.load_model(str(folder / "base"), tokenizer)
+    rows = encode_all(read_examples([str(folder / "rows.parquet")]), tokenizer, LIMIT).rows
+    planned = order(rows, range(len(rows)), Schedule(steps, batch, Sft(seed=seed)))
+
+    def features(row: int) -> dict[str, list[int]]:
+        ids, prompt = rows.tokens(row).tolist(), rows.prompt_tokens(row)
+        return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * prompt + ids[prompt:]}
+
+    arguments = TrainingArguments(
+        output_dir=str(folder / "released"),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=batch,
+        train_sampling_strategy="sequential",
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        seed=seed,
+    )
+    collator = DataCollatorForSeq2Seq(tokenizer, padding="max_length", max_length=LIMIT)
+    data = datasets.Dataset.from_list([features(row) for row in planned])
+    trainer = Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator)
+    began = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - began
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"tokens_per_s": sum(rows.lengths[row] for row in planned) / seconds, "loss": losses[-1]}
+
+
+def side(name: str, folder: Path, steps: int, batch: int, seed: int) -> dict[str, Any]:
+    """One side in a process of its own, and the most memory it held, in megabytes."""
+    command = [sys.executable, __file__, "--side", name, "--folder", str(folder), "--seed", str(seed)]
+    command += ["--steps", str(steps), "--batch", str(batch)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=environment(), check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def write_lengths(folder: Path) -> list[int]:
+    from reinstruct.train import model as models
+    from reinstruct.train.rows import encode_all, read_examples
+
+    tokenizer = models.load_tokenizer(str(folder / "base"))
+    lengths = encode_all(read_examples([str(folder / "rows.parquet")]), tokenizer, LIMIT).rows.lengths
+    (folder / "lengths.json").write_text(json.dumps(lengths))
+    return lengths
+
+
+def killed(folder: Path, steps: int, batch: int) -> dict[str, float]:
+    """Seconds of an undisturbed run, and of one that is killed half-way and run again."""
+    began = time.perf_counter()
+    side("whole", folder, steps, batch, 0)
+    whole = time.perf_counter() - began
+    checkpoints = folder / "killed-0" / "work" / "checkpoints"
+    command = [sys.executable, __file__, "--side", "killed", "--folder", str(folder), "--seed", "0"]
+    command += ["--steps", str(steps), "--batch", str(batch)]
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()) as process:
+        while not any(checkpoints.glob("checkpoint-*/complete")) and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(random.Random(0).uniform(0, CHECKPOINT_S))  # as far from the checkpoint as may be
+        process.send_signal(signal.SIGKILL)
+    side("killed", folder, steps, batch, 0)
+    twice = time.perf_counter() - began
+    same = [(folder / f"{name}-0" / "out" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    return {"undisturbed_s": round(whole, 1), "killed_s": round(twice, 1), "same_weights": same[0] == same[1]}
+
+
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    prepare(folder)
+    lengths = write_lengths(folder)
+    print(f"tokens of a row: median {statistics.median(lengths):.0f}, longest {max(lengths)}")
+    kill = killed(folder, 3 * options.steps, options.batch) if options.only != "speed" else {}
+    if kill:
+        print(f"undisturbed {kill['undisturbed_s']} s, killed and resumed {kill['killed_s']} s")
+    if options.only == "kill":
+        return
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "released": []}
+    for seed in range(options.seed, options.seed + options.seeds):
+        for name, results in found.items():
+            began = time.perf_counter()
+            results.append(side(name, folder, options.steps, options.batch, seed))
+            told = f"{results[-1]['tokens_per_s']:.0f} tokens/s, {time.perf_counter() - began:.0f} s with the start"
+            print(f"seed {seed}, {name}: {told}", flush=True)
+    print(f"{'':<10}{'tokens/s':>10}{'peak MB':>10}  final loss by seed")
+    for name, results in found.items():
+        speed, memory = (statistics.median(each[key] for each in results) for key in ("tokens_per_s", "peak_mb"))
+        print(f"{name:<10}{speed:>10.0f}{memory:>10.0f}  {', '.join(format(each['loss'], '.4f') for each in results)}")
+    ratios = [our["tokens_per_s"] / their["tokens_per_s"] for our, their in zip(*found.values(), strict=True)]
+    apart = max(abs(our["loss"] - their["loss"]) for our, their in zip(*found.values(), strict=True))
+    ratio = statistics.median(ratios)
+    memory = [statistics.median(each["peak_mb"] for each in results) for results in found.values()]
+    summary = {"benchmark": "training", "ratio": round(ratio, 2), "goal": GOAL, "holds": ratio >= GOAL and apart < 0.02}
+    told = {
+        "largest_difference_of_loss": round(apart, 4),
+        "peak_mb": memory,
+        **kill,
+        "packing": found["ours"][0]["packing"],
+    }
+    print(json.dumps({**summary, **told}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=("speed", "kill"))
+    parser.add_argument("--side", choices=("ours", "released", "whole", "killed"))
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="the first")
+    options = parser.parse_args()
+    if not options.side:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(Path(folder), options)
+        return
+    sized = (options.folder, options.steps, options.batch, options.seed)
+    result = released(*sized) if options.side == "released" else ours(*sized, name=options.side)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({**result, "peak_mb": round(peak)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Which rows share a forward pass.
+
+The one rule: a pass holds whole rows of one optimizer step. So a step is the same with and without packing, and the
+plan hangs on the rows' order and lengths alone, not on workers, attempts or what was trained before. No torch in here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+
+class Plan(NamedTuple):
+    """Row numbers of every forward pass, in order; each step takes the next `per_step` passes, of all processes."""
+
+    passes: list[list[int]]
+    per_step: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows share a pass: `deal` (rows, all lengths, passes) makes exactly so many, `size` says what one costs.
+
+    Sizes are in tokens computed, padding included.
+    """
+
+    packed: bool
+    deal: Callable[[Sequence[int], Sequence[int], int], list[list[int]]]
+    size: Callable[[Sequence[int], Sequence[int]], int]
+
+
+def evenly(rows: Sequence[int], lengths: Sequence[int], passes: int) -> list[list[int]]:
+    """Rows dealt to passes of nearly equal tokens: the longest first, each to the emptiest pass (Graham 1969).
+
+    Fewest passes (best fit decreasing) leave one nearly empty, and the other processes wait for the fullest.
+    """
+    dealt: list[list[int]] = [[] for _ in range(passes)]
+    loads = [(0, number) for number in range(passes)]
+    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
+        load, number = loads[0]
+        dealt[number].append(row)
+        heapq.heapreplace(loads, (load + lengths[row], number))
+    return dealt
+
+
+def alike(rows: Sequence[int], lengths: Sequence[int], passes: int) -> list[list[int]]:
+    """Rows dealt to passes by length, so that side by side little is padded.
+
+    A bisection finds the smallest size that the largest pass can have; then the largest are halved until there are
+    enough.
+    """
+    ranked = sorted(rows, key=lambda row: (-lengths[row], row))
+    least, most = lengths[ranked[0]], lengths[ranked[0]] * len(ranked)
+    while least < most:
+        middle = (least + most) // 2
+        least, most = (least, middle) if len(_cut(ranked, lengths, middle)) <= passes else (middle + 1, most)
+    dealt = _cut(ranked, lengths, most)
+    while len(dealt) < passes:
+        widest = max((part for part in dealt if len(part) > 1), key=lambda part: padded_size(part, lengths))
+        at, half = dealt.index(widest), len(widest) // 2
+        dealt[at : at + 1] = [widest[:half], widest[half:]]
+    return dealt
+
+
+def packed_size(rows: Sequence[int], lengths: Sequence[int]) -> int:
+    """Tokens of rows behind one another."""
+    return sum(lengths[row] for row in rows)
+
+
+def padded_size(rows: Sequence[int], lengths: Sequence[int]) -> int:
+    """Tokens of rows side by side, each as long as the longest."""
+    return len(rows) * max(lengths[row] for row in rows)
+
+
+PACKED = Layout(True, evenly, packed_size)
+PADDED = Layout(False, alike, padded_size)
+
+
+def plan(
+    planned: Sequence[int], lengths: Sequence[int], batch: int, capacity: int, *, layout: Layout, processes: int = 1
+) -> Plan:
+    """Deal the rows of each step of `batch` rows to passes of at most `capacity` tokens, or of one longer row.
+
+    Every step has the same number of passes, a multiple of `processes`: frameworks for several processes want it so.
+    `batch` is a multiple of `processes`, too.
+    """
+    steps = [planned[at : at + batch] for at in range(0, len(planned), batch)]
+    needed = max(_passes_needed(rows, lengths, capacity, processes, layout) for rows in steps)
+    return Plan([passed for rows in steps for passed in layout.deal(rows, lengths, needed)], needed)
+
+
+def computed(plan: Plan, lengths: Sequence[int], layout: Layout) -> int:
+    """Tokens that the plan's passes compute, padding included."""
+    return sum(layout.size(rows, lengths) for rows in plan.passes)
+
+
+def statistics(plan: Plan, lengths: Sequence[int], layout: Layout) -> dict[str, Any]:
+    """How many tokens rows have, and how full passes are.
+
+    `efficiency` is the share of tokens among all positions computed, `efficiency_if_padded` what it would be with every
+    row padded to the longest. `balance` is the mean pass as a share of the largest.
+    """
+    tokens = sum(lengths[row] for rows in plan.passes for row in rows)
+    sizes = [layout.size(rows, lengths) for rows in plan.passes]
+    rows = sum(map(len, plan.passes))
+    ranked = sorted(lengths)
+    quantiles = {"min": ranked[0], "median": round(median(ranked)), "p95": ranked[len(ranked) * 95 // 100]}
+    return {
+        "packed": layout.packed,
+        "row_tokens": {**quantiles, "max": ranked[-1]},
+        "passes_per_step": plan.per_step,
+        "rows_per_pass": round(rows / len(plan.passes), 2),
+        "efficiency": round(tokens / sum(sizes), 3),
+        "efficiency_if_padded": round(tokens / (rows * ranked[-1]), 3),
+        "balance": round(sum(sizes) / (len(sizes) * max(sizes)), 3),
+    }
+
+
+def _passes_needed(rows: Sequence[int], lengths: Sequence[int], capacity: int, processes: int, layout: Layout) -> int:
+    least = -(-packed_size(rows, lengths) // capacity)
+    passes = min(len(rows), -(-least // processes) * processes)
+    while passes < len(rows) and any(
+        len(dealt) > 1 and layout.size(dealt, lengths) > capacity for dealt in layout.deal(rows, lengths, passes)
+    ):
+        passes += processes
+    return passes
+
+
+def _cut(ranked: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Rows, longest first, cut into as few passes of at most `size` tokens as can be."""
+    passes: list[list[int]] = []
+    for row in ranked:
+        if not passes or (len(passes[-1]) + 1) * lengths[passes[-1][0]] > size:
+            passes.append([])
+        passes[-1].append(row)
+    return passes

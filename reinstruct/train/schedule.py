@@ -1,0 +1,84 @@
+"""How long a training takes: the number of its steps, the rows of each, and the rows held out from it.
+
+The one rule: what is trained on follows from ids, settings and seed. No torch in here.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from reinstruct.draw import draw
+from reinstruct.errors import TrainingError
+from reinstruct.train.settings import Sft
+from reinstruct.train.tokens import TokenRows
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`steps` optimizer steps of `batch` rows each."""
+
+    steps: int
+    batch: int
+    settings: Sft
+
+
+def plan(settings: Sft, rows: TokenRows, trained: Sequence[int], processes: int = 1) -> Schedule:
+    """Steps and batch for these rows. TrainingError if no row has a weight above 0.
+
+    A batch above a quarter of the rows becomes the largest power of two below that, so that it still splits evenly;
+    then it is made a multiple of the processes. Steps are rounded up: every row is seen at least `epochs` times.
+    """
+    origins = rows.origins
+    count = sum(settings.weight_of(origins[row]) for row in trained)
+    if not count:
+        raise TrainingError(f"no row to train on: weights is {', '.join(settings.weights)}")
+    cap = max(1, int(count) // 4)
+    batch = settings.batch_size if settings.batch_size <= cap else 1 << (cap.bit_length() - 1)
+    batch = max(processes, batch // processes * processes)
+    return Schedule(math.ceil(count * settings.epochs / batch), batch, settings)
+
+
+def order(rows: TokenRows, trained: Sequence[int], schedule: Schedule) -> list[int]:
+    """The rows of all steps, in order: one epoch after another, each drawn by its number and the seed."""
+    stream = _epochs(rows, trained, schedule.settings)
+    return [next(stream) for _ in range(schedule.batch * schedule.steps)]
+
+
+def split(rows: TokenRows, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """(rows to train on, rows held out). Copies of a row (ids "a", "a#2") stay together.
+
+    TrainingError if a share is asked for and either is empty.
+    """
+    if not share:
+        return list(range(len(rows))), []
+    held = [draw(seed, "held out", id.partition("#")[0]) < share for id in rows.ids]
+    kept, out = ([row for row, side in enumerate(held) if side is wanted] for wanted in (False, True))
+    if not kept or not out:
+        raise TrainingError(
+            f"held_out is {share}: of {len(rows)} rows it leaves {len(kept)} to train on, {len(out)} out"
+        )
+    return kept, out
+
+
+def _epochs(rows: TokenRows, trained: Sequence[int], settings: Sft) -> Iterator[int]:
+    lengths, origins = rows.lengths, rows.origins
+    weights = {origin: settings.weight_of(origin) for origin in set(origins)}
+    epoch = 0
+    while True:
+        rng = random.Random(f"{settings.seed}:{epoch}")
+        shown = [row for row in trained for _ in range(_times(weights[origins[row]], rng))]
+        if settings.order != "given":
+            rng.shuffle(shown)
+        if settings.order == "shortest":
+            shown.sort(key=lambda row: lengths[row])
+        yield from shown
+        epoch += 1
+
+
+def _times(weight: float, rng: random.Random) -> int:
+    """`weight` on average, rounded up or down by chance."""
+    whole = int(weight)
+    return whole + (rng.random() < weight - whole if weight > whole else 0)

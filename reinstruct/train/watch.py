@@ -1,0 +1,71 @@
+"""What happens beside the steps of a training: progress is told, checkpoints are asked for and marked once whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import TrainerCallback
+
+from reinstruct.errors import TrainingError
+from reinstruct.train.checkpoints import mark
+
+if TYPE_CHECKING:
+    from reinstruct.train.job import Progress
+
+
+class Watch(TrainerCallback):
+    """Tells progress, asks for a checkpoint every `checkpoint_s` seconds and marks it once it is written.
+
+    Every measurement (loss, learning rate, gradient norm, held-out loss) is a JSON line of `log`.
+    """
+
+    def __init__(self, checkpoint_s: float, log: Path, progress: Progress | None) -> None:
+        self.checkpoint_s = checkpoint_s
+        self.log = log
+        self.progress = progress
+        self.first_step = 0
+        self._saved = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.first_step = state.global_step
+        self._saved = time.monotonic()
+        if state.is_world_process_zero:
+            self.log.write_text("".join(map(_line, state.log_history)))  # what came after the checkpoint comes again
+
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        logs: dict[str, Any] = given["logs"]
+        for name in ("loss", "eval_loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise TrainingError(
+                    f"{name} is {logs[name]} at step {state.global_step}: nothing of it was saved. "
+                    "A lower learning_rate or some warmup_ratio helps where a loss grows without end"
+                )
+        if state.is_world_process_zero:
+            with self.log.open("a") as file:
+                file.write(_line({**logs, "step": state.global_step}))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # saving is a joint act of all processes, whose clocks differ: the first one decides
+        due = [time.monotonic() - self._saved >= self.checkpoint_s]
+        if args.world_size > 1:
+            broadcast_object_list(due)
+        if due[0] and state.global_step < state.max_steps:
+            control.should_save = True
+        if self.progress and state.is_world_process_zero:
+            self.progress(state.global_step, state.max_steps)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self._saved = time.monotonic()
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry) + "\n"
