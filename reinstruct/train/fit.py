@@ -118,7 +118,7 @@ def fit(
     saved(trainer.model)
     trainer.save_model(str(place.out))
     (place.out / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
-    state = trainer.state
+    state: Any = trainer.state
     done = planned[watch.first_step * schedule.batch : state.global_step * schedule.batch]
     return Fitted(
         curve=_logged(state, "loss"),
