@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -110,7 +109,7 @@ def judge(folder: str, name: str) -> None:
     """Our side of the race, in a process of its own."""
     from reinstruct.commit import Slice
     from reinstruct.records import Document
-    from reinstruct.rows import StoredRows
+    from reinstruct.rows import Pieces, StoredRows
     from reinstruct.stages.near_duplicates import DropNearDuplicates
     from reinstruct.store import LocalStore
 
@@ -120,14 +119,10 @@ def judge(folder: str, name: str) -> None:
 
     began = time.perf_counter()
     rows = StoredRows(store, [Slice(name, 0, pq.read_metadata(store.path(name)).num_rows)], Document, Path(folder))
-    judged = zip(rows.read("id"), _pieces(DropNearDuplicates().verdicts(rows)), strict=True)
-    dropped = [key for ids, said in judged for key in ids.filter(said["reason"].is_not_null())["id"]]
+    verdicts = Pieces(DropNearDuplicates().verdicts(rows))
+    judged = (frame.with_columns(verdicts.take(frame.height)["reason"]) for frame in rows.read("id"))
+    dropped = [key for frame in judged for key in frame.drop_nulls("reason")["id"]]
     print(json.dumps({"seconds": time.perf_counter() - began, "dropped": dropped, "polars": pl.__version__}))
-
-
-def _pieces(verdicts: Iterator[Any]) -> Iterator[Any]:  # in the lengths the rows are read in
-    for frame in verdicts:
-        yield from frame.iter_slices(1024)
 
 
 def work(folder: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -76,7 +77,8 @@ class FrameRows:
 
 def judged(stage, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with the verdicts of a gather."""
-    verdicts = pl.concat(list(stage.verdicts(FrameRows(frame))))
+    with tempfile.TemporaryDirectory() as scratch:
+        verdicts = pl.concat(list(stage.verdicts(FrameRows(frame, Path(scratch)))))
     assert verdicts.schema["reason"] == pl.String
     return frame.hstack(verdicts)
 

@@ -1,4 +1,4 @@
-"""The relatives of REInstruct, run together through the command line and killed on the way: nothing is lost,
+"""Three relatives of REInstruct, run together through the command line and killed on the way: nothing is lost,
 nothing is asked twice that was answered, and the datasets are those of an undisturbed run.
 """
 
@@ -21,13 +21,10 @@ from tests.well_answering import WellAnswering
 pytestmark = pytest.mark.slow
 
 OWN = {
-    "humpback": {"rules": "plain", "paper-steps": "false"},
-    "tegit": {"rules.min-output-grounded": "0"},
     "back_and_forth": {"cut.min-chars": "100"},
     "kun": {},
     "cycle_instruct": {"cycles": "2"},
 }
-TOGETHER = [("back_and_forth", "kun", "cycle_instruct"), ("humpback", "tegit")]
 IN_FLIGHT = 64
 WORDS = re.findall(
     r"\w+",
@@ -78,8 +75,8 @@ def datasets(names: tuple[str, ...], folder: Path) -> dict[str, pl.DataFrame]:
     return {name: pl.read_parquet(folder / name / "dataset" / "*.parquet") for name in names}
 
 
-@pytest.mark.parametrize("names", TOGETHER, ids=" ".join)
-def test_recipes_that_are_killed_make_the_datasets_of_an_undisturbed_run(names: tuple[str, ...], tmp_path: Path):
+def test_recipes_that_are_killed_make_the_datasets_of_an_undisturbed_run(tmp_path: Path):
+    names = tuple(OWN)
     with WellAnswering(latency_s=0.05) as server:
         argv, rng = command(names, tmp_path, "killed", server.url), random.Random(11)
         kills = sum(killed(argv, rng.uniform(5, 15)) for _ in range(3))

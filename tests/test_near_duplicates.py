@@ -1,14 +1,13 @@
 """Words, shingles and near-duplicates: what is found follows from the share of shingles in common."""
 
 import random
-import re
 
 import polars as pl
 import pytest
 
 from reinstruct.errors import RecipeError
-from reinstruct.stages import near_duplicates, shingles
-from reinstruct.stages.near_duplicates import DropNearDuplicates, clusters
+from reinstruct.stages import near_duplicates, shingles, spill
+from reinstruct.stages.near_duplicates import DropNearDuplicates, band_keys, clusters
 from reinstruct.stages.shingles import words
 from tests.conftest import FrameRows
 
@@ -36,7 +35,7 @@ def numbered(rows: list[str]) -> pl.DataFrame:
 
 
 def split(text: str) -> list[str]:
-    return words(pl.Series([text]))["word"].to_list()
+    return words(text)
 
 
 def test_words_are_runs_of_letters_marks_and_digits_in_lower_case():
@@ -46,9 +45,19 @@ def test_words_are_runs_of_letters_marks_and_digits_in_lower_case():
     assert split(" \t.") == []
 
 
-def test_the_short_ways_to_words_are_those_of_the_general_rule():
-    for char in [*map(chr, range(1, 128)), *shingles._MARKS]:
-        assert split(f"a{char}b") == re.sub(r"[^\w]", " ", f"a{char}b".lower()).split(), repr(char)
+def test_the_tables_are_the_general_rule():
+    every = [chr(code) for code in [*range(0x3100), *range(0xFE00, 0x10000), *range(0x1F000, 0x20100), 0x2B820]]
+    general = pl.Series(every).str.to_lowercase().str.replace_all(r"\W", " ").str.strip_chars()
+    special = {"İ": "i", "ς": "σ"}
+    wanted = [special.get(char, word) for char, word in zip(every, general, strict=True)]
+    assert split(" ".join(every)) == [word for word in wanted if word]
+
+
+def test_words_are_the_same_in_ascii_and_among_other_characters():
+    text = "".join(map(chr, range(1, 128))) * 2
+    plain = shingles.shingles(pl.Series([text]), 1)["key"].to_list()
+    assert shingles.shingles(pl.Series([text + " é"]), 1)["key"].to_list()[:-1] == plain
+    assert len(plain) == len(split(text))
 
 
 def test_a_text_has_the_same_shingles_wherever_it_stands():
@@ -79,6 +88,68 @@ def test_what_is_kept_is_the_longest_or_the_best(tmp_path):
     assert best["detail"].to_list() == ["of d2", "of d2", None]
     with pytest.raises(RecipeError, match="no field 'scores'"):
         judged(DropNearDuplicates(keep="quality"), frame, tmp_path)
+
+
+def pairs_with(share: float, pairs: int, union: int = 400) -> pl.DataFrame:
+    """Shingles of texts in pairs (0 and 1, 2 and 3, ...) that have `share` of theirs in common."""
+    draw, common = random.Random(int(share * 100)), int(share * union)
+    frames = []
+    for pair in range(pairs):
+        keys = [draw.getrandbits(64) for _ in range(union)]
+        alone = (union - common) // 2
+        for at, own in enumerate((keys[common : common + alone], keys[common + alone :])):
+            frames.append(pl.DataFrame({"key": keys[:common] + own}, schema={"key": pl.UInt64}).with_row_index("row"))
+            frames[-1] = frames[-1].with_columns(row=pl.lit(2 * pair + at, pl.UInt32))
+    return pl.concat(frames)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.8, 0.9])
+def test_slots_agree_as_often_as_shingles_do_and_bands_follow(share: float):
+    pairs = 300
+    found = pairs_with(share, pairs)
+    slots = band_keys(found, 112, 1)  # a band of one slot is the slot
+    agreeing = slots["key"].is_duplicated().sum() / 2 / (pairs * 112)
+    assert abs(agreeing - share) < 4 * (share * (1 - share) / (pairs * 112)) ** 0.5
+    shared = band_keys(found, 14, 8).filter(pl.col("key").is_duplicated()).select(pl.col("row") // 2).n_unique() / pairs
+    curve = 1 - (1 - share**8) ** 14
+    assert abs(shared - curve) < 4 * max(0.1 / pairs, curve * (1 - curve) / pairs) ** 0.5
+
+
+def test_keys_do_not_depend_on_what_is_signed_together():
+    rows = [*texts(6, length=50), "short", "", "Ünï cödé " * 20, "我们喜欢学习中文" * 5]
+    together = band_keys(shingles.shingles(pl.Series(rows), 5), 14, 8).sort("row", "key")
+    for row, text in enumerate(rows):
+        alone = band_keys(shingles.shingles(pl.Series([text]), 5), 14, 8).sort("key")
+        assert together.filter(pl.col("row") == row)["key"].to_list() == alone["key"].to_list()
+
+
+def test_keys_are_those_of_the_formula():
+    """Other keys would find other pairs among the same texts."""
+    text, alone = "The cat sat on the mat: Ça va 我!", 1 << 31
+
+    def key(word: str) -> int:
+        codes = [ord(letter) + alone * (letter == "我") for letter in word]
+        return sum(code * shingles._BASE**place for place, code in enumerate(codes, start=0))
+
+    def run(keys: list[int]) -> int:
+        return sum(one * shingles.FACTOR**place for place, one in enumerate(reversed(keys))) % 2**64
+
+    keys = [key(word) for word in ["the", "cat", "sat", "on", "the", "mat", "ça", "va", "我"]]
+    wanted = [run(keys[at : at + 5]) for at in range(len(keys) - 4)]
+    assert shingles.shingles(pl.Series([text]), 5)["key"].to_list() == wanted
+    in_ascii = shingles.shingles(pl.Series(["The cat sat on the mat"]), 5)["key"].to_list()
+    assert in_ascii == wanted[:2]
+
+
+def test_long_texts_are_read_in_blocks():
+    draw = random.Random(4)
+    text = "\n".join(draw.choices([*VOCABULARY, "é", "我们"], k=2 * shingles._BLOCK // 5))
+    keys = shingles.shingles(pl.Series(["before it", text]), 1)
+    whole = keys.filter(pl.col("row") == 1)["key"].to_list()
+    half = text.index("\n", len(text) // 3)
+    parts = [shingles.shingles(pl.Series([part]), 1)["key"].to_list() for part in (text[:half], text[half:])]
+    assert whole == parts[0] + parts[1]
+    assert len(text) > 2 * shingles._BLOCK
 
 
 def test_pairs_are_found_as_often_as_banding_says(tmp_path):
@@ -116,7 +187,7 @@ def test_partitions_change_nothing_and_leave_nothing(tmp_path):
     frame = numbered([*base, *(edited(text, 2, n) for n, text in enumerate(base[:30]))])
     wanted = judged(DropNearDuplicates(), frame, tmp_path)
     keys = list(DropNearDuplicates()._keys(FrameRows(frame, tmp_path)))
-    links = near_duplicates._links(iter(keys), tmp_path, 40 * near_duplicates._PARTITION)
+    links = near_duplicates._links(iter(keys), tmp_path, 40 * spill.PARTITION)
     assert clusters(links)["row"].n_unique() == 2 * wanted["reason"].count() > 40
     assert list(tmp_path.iterdir()) == []
 

@@ -23,7 +23,7 @@ from reinstruct.train.checkpoints import building, mark, newest, prepare
 from reinstruct.train.job import Job, check, make_job, read_job, run
 from reinstruct.train.settings import Pretrain, Sft
 
-SETTINGS = Sft(epochs=3, learning_rate=3e-3, batch_size=8, max_tokens=256)
+SETTINGS = Sft(epochs=3.0, learning_rate=3e-3, batch_size=8, max_tokens=256)
 
 
 def fields(**changed):

@@ -94,4 +94,4 @@ def test_vllm_in_a_worker_draws_several_tells_probabilities_and_keeps_to_forms(p
     assert {reply.text for reply in chosen} <= {"yes", "no"}
     assert all(re.fullmatch("[a-f]{3}", reply.text) for reply in matched)
     assert all(type(json.loads(reply.text)["good"]) is bool for reply in structured)
-    assert all(reply.completion_tokens == 8 for reply in unguided), "asked without the form"
+    assert all(0 < reply.completion_tokens <= 8 for reply in unguided), "asked without the form"

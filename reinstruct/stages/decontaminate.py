@@ -62,7 +62,7 @@ class _Leaks:
         self._run = run
         texts, self._places = zip(*items.texts(), strict=True) if items.uris else ((), ())
         column = pl.Series(texts, dtype=pl.String)
-        long = words(column).group_by("row").len().filter(pl.col("len") >= min(least, run))
+        long = shingles(column, 1).group_by("row").len().filter(pl.col("len") >= min(least, run))
         keys = shingles(column, run).join(long, on="row", how="semi").sort("key", "row")
         keys = keys.unique("key", keep="first", maintain_order=True)
         self._keys, self._items = keys["key"], keys["row"]
@@ -94,5 +94,5 @@ class _Leaks:
         first = hits["place"][0]
         apart = hits.filter(pl.col("place") != pl.int_range(pl.len()) + first)
         following = hits.height - apart.height
-        said = words(pl.Series([text]))["word"][first : first + following - 1 + self._run]
+        said = words(text)[first : first + following - 1 + self._run]
         return f"{self._places[hits['item'][0]]}: {' '.join(said)}"

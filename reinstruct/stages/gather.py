@@ -5,7 +5,7 @@ The one rule: the same rows give the same verdicts, in any run and, for samples,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,6 +14,8 @@ from reinstruct.draw import draw_int
 from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Gather
+from reinstruct.stages.keep import spread
+from reinstruct.stages.spill import partitions
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,22 @@ class DropDuplicates(Gather[R]):
     normalise: bool = True
 
     def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
-        key = pl.col(self.field)
+        # 128 bits stand for a text: no two texts of any corpus share them.
+        gone = [pl.DataFrame(schema={"row": pl.UInt32})]
+        for part in partitions(self._keys(rows), rows.scratch, rows.height):
+            gone.append(part.filter(~pl.struct("key", "other").is_first_distinct()).select("row"))
+        yield from spread(rows, pl.concat(gone).with_columns(reason=pl.lit("duplicate")))
+
+    def _keys(self, rows: Rows) -> Iterator[pl.DataFrame]:
+        """Of all rows: `key` and `other`, 64 bits each, and `row`."""
+        text = pl.col(self.field)
         if self.normalise:
-            key = key.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
-        # 128 bits stand for a text: 16 bytes of memory a row, and no two texts of any corpus share them.
-        halves = [key.hash(seed).alias(str(seed)) for seed in (0, 1)]
-        keys = pl.concat([pl.DataFrame(schema={"0": pl.UInt64, "1": pl.UInt64}), *_each(rows.read(self.field), halves)])
-        yield keys.select(reason=unless(pl.struct(pl.all()).is_first_distinct(), "duplicate"))
+            text = text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+        start = 0
+        for frame in rows.read(self.field):
+            row = pl.int_range(start, start + frame.height, dtype=pl.UInt32)
+            yield frame.select(key=text.hash(0), other=text.hash(1), row=row)
+            start += frame.height
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,3 @@ def all_kept(height: int) -> pl.DataFrame:
 def unless(kept: pl.Expr, reason: str) -> pl.Expr:
     """Null where kept, else the reason."""
     return pl.when(kept).then(pl.lit(None, dtype=pl.String)).otherwise(pl.lit(reason))
-
-
-def _each(frames: Iterable[pl.DataFrame], columns: list[pl.Expr]) -> Iterator[pl.DataFrame]:
-    return (frame.select(columns) for frame in frames)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
 from reinstruct.rows import Rows
+
+_PIECE = 1 << 15  # rows whose verdicts are handed out at once
 
 
 def worth_of(rows: Rows, keep: str, field: str, wanted: pl.Series) -> pl.DataFrame:
@@ -41,7 +43,11 @@ def pick(rows: Rows, fields: Sequence[str], wanted: pl.Series, values: Sequence[
     return pl.concat(found) if found else pl.DataFrame(schema={"row": pl.UInt32, **dict.fromkeys(fields, pl.String)})
 
 
-def spread(rows: Rows, found: pl.DataFrame) -> pl.DataFrame:
-    """The verdicts in `found`, with their `row`, put among as many rows without any as there are."""
-    every = pl.int_range(rows.height, dtype=pl.UInt32, eager=True).alias("row").to_frame()
-    return every.join(found, on="row", how="left", maintain_order="left").drop("row")
+def spread(rows: Rows, found: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The verdicts in `found`, with their `row`, put among as many rows without any as there are; in pieces."""
+    found = found.sort("row")
+    for start in range(0, max(1, rows.height), _PIECE):
+        end = min(rows.height, start + _PIECE)
+        first, last = found["row"].search_sorted(start), found["row"].search_sorted(end)
+        every = pl.int_range(start, end, dtype=pl.UInt32, eager=True).alias("row").to_frame()
+        yield every.join(found.slice(first, last - first), on="row", how="left", maintain_order="left").drop("row")

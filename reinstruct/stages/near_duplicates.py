@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,11 +22,11 @@ from reinstruct.rows import Rows
 from reinstruct.stage import Gather
 from reinstruct.stages.keep import pick, spread, worth_of
 from reinstruct.stages.shingles import FACTOR, shingles
+from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
 _BYTES = 1 << 20  # of text, signed at once
-_PENDING = 1 << 17  # band keys (12 bytes each) written at once
-_PARTITION = 1 << 19  # band keys compared at once
+_LINKS = 1 << 17  # held before those that are there twice are dropped
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class DropNearDuplicates(Gather[R]):
         gone = members.join(kept, on="cluster").filter(pl.col("row") != pl.col("kept"))
         named = gone.join(pick(rows, ["id"], gone["kept"].unique()), left_on="kept", right_on="row")
         detail = pl.format("of {}", pl.col("id"))
-        yield spread(rows, named.select("row", reason=pl.lit("near_duplicate"), detail=detail))
+        yield from spread(rows, named.select("row", reason=pl.lit("near_duplicate"), detail=detail))
 
     def _keys(self, rows: Rows) -> Iterator[pl.DataFrame]:
         """Band keys of all rows: `key` and `row`."""
@@ -102,63 +101,31 @@ def band_keys(found: pl.DataFrame, bands: int, rows: int) -> pl.DataFrame:
 
 def clusters(links: pl.DataFrame) -> pl.DataFrame:
     """Rows that are linked, directly or through others: `row` and `cluster`, the first row among them; sorted."""
-    parent: dict[int, int] = {}
+    rows = pl.concat([links["row"], links["first"]]).unique().sort()
+    above = array("I", range(len(rows)))  # the parent of each row in a forest; no row is before its parent
 
-    def root(row: int) -> int:
-        above = parent.setdefault(row, row)
-        while parent[above] != above:
-            parent[row] = above = parent[above]
-            row = above
-        return above
+    def root(place: int) -> int:
+        while above[place] != place:
+            above[place] = place = above[above[place]]
+        return place
 
-    for row, first in links.sort("row", "first").iter_rows():
+    for row, first in zip(rows.search_sorted(links["row"]), rows.search_sorted(links["first"]), strict=True):
         one, other = root(row), root(first)
-        parent[max(one, other)] = min(one, other)
-    found = {row: root(row) for row in list(parent)}
-    schema = {"row": pl.UInt32, "cluster": pl.UInt32}
-    return pl.DataFrame({"row": list(found), "cluster": list(found.values())}, schema=schema).sort("row")
+        above[max(one, other)] = min(one, other)
+    cluster = rows.gather(pl.Series([root(place) for place in range(len(rows))], dtype=pl.UInt32))
+    return pl.DataFrame({"row": rows, "cluster": cluster})
 
 
 def _links(keys: Iterator[pl.DataFrame], scratch: Path, expected: int) -> pl.DataFrame:
     """Every row that shares a key with an earlier one, and the `first` row that has the key; no pair twice."""
-    links = pl.DataFrame(schema={"row": pl.UInt32, "first": pl.UInt32})
-    for partition in _partitions(keys, scratch, min(256, 2 + expected // _PARTITION)):
+    found = [pl.DataFrame(schema={"row": pl.UInt32, "first": pl.UInt32})]
+    for partition in partitions(keys, scratch, expected):
         shared = partition.filter(pl.col("key").is_duplicated())
-        pairs = shared.select("row", first=pl.col("row").min().over("key")).filter(pl.col("row") != pl.col("first"))
-        links = pl.concat([links, pairs]).unique()
-    return links
-
-
-def _partitions(keys: Iterator[pl.DataFrame], scratch: Path, count: int) -> Iterator[pl.DataFrame]:
-    """The keys again, equal ones together: by their high bits in `count` files, read one at a time."""
-    files = [scratch / f"keys-{number:03}.arrow" for number in range(count)]
-    number = (pl.col("key") // (2**64 // count + 1)).alias("partition")
-    with ExitStack() as open_files:
-        writers: dict[int, Any] = {}
-        for frame in _batched(keys):
-            for (at,), part in frame.group_by(number):
-                table = part.to_arrow()
-                if at not in writers:
-                    writers[at] = open_files.enter_context(pa.ipc.new_stream(files[at], table.schema))
-                writers[at].write_table(table)
-    for file in files:
-        if file.exists():
-            with pa.ipc.open_stream(pa.OSFile(str(file), "r")) as stream:
-                frame = pl.from_arrow(stream.read_all())
-            file.unlink()
-            assert isinstance(frame, pl.DataFrame)
-            yield frame
-
-
-def _batched(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    pending: list[pl.DataFrame] = []
-    for frame in frames:
-        pending.append(frame)
-        if sum(part.height for part in pending) >= _PENDING:
-            yield pl.concat(pending)
-            pending = []
-    if pending:
-        yield pl.concat(pending)
+        pairs = shared.select("row", first=pl.col("row").min().over("key"))
+        found.append(pairs.filter(pl.col("row") != pl.col("first")))
+        if sum(part.height for part in found[1:]) > max(_LINKS, found[0].height):  # most pairs share several bands
+            found = [pl.concat(found).unique()]
+    return pl.concat(found).unique()
 
 
 def _numbers(series: pl.Series) -> memoryview:

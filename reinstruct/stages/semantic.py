@@ -67,7 +67,7 @@ class DropParaphrases(Gather[R]):
         found = pl.DataFrame(gone, schema={"row": pl.UInt32, "kept": pl.UInt32, "cosine": pl.Float64}, orient="row")
         named = found.join(pick(rows, ["id"], found["kept"].unique()), left_on="kept", right_on="row")
         detail = pl.format("of {}, cosine {}", "id", pl.col("cosine").round(4))
-        yield spread(rows, named.select("row", reason=pl.lit("paraphrase"), detail=detail))
+        yield from spread(rows, named.select("row", reason=pl.lit("paraphrase"), detail=detail))
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class SampleDiverse(Gather[R]):
         chosen = k_center(points, costs.tolist(), self.size)
         left = np.setdiff1d(np.arange(len(points)), chosen)
         reason = pl.lit("not_sampled")
-        yield spread(rows, pl.DataFrame({"row": left.tolist()}, schema={"row": pl.UInt32}).with_columns(reason=reason))
+        yield from spread(
+            rows, pl.DataFrame({"row": left.tolist()}, schema={"row": pl.UInt32}).with_columns(reason=reason)
+        )
 
 
 def embedded(rows: Rows, embedder: Embedder, field: str) -> Vectors:
@@ -130,16 +132,17 @@ def too_close(points: Vectors, members: list[int], least: float) -> list[tuple[i
     """(row, kept row, cosine) of each of the members, best first, that has the cosine to one kept before it."""
     import numpy as np
 
-    vectors = np.asarray(points[members])
+    vectors = np.array(points[members])  # a copy, whose first rows become those that are kept
     kept: list[int] = []
     gone: list[tuple[int, int, float]] = []
-    for place, vector in enumerate(vectors):
-        cosines = vectors[kept] @ vector if kept else np.zeros(0, dtype=np.float32)
-        nearest = int(np.argmax(cosines)) if len(cosines) else -1
-        if nearest >= 0 and cosines[nearest] >= least:
-            gone.append((members[place], members[kept[nearest]], float(cosines[nearest])))
+    for member, vector in zip(members, vectors, strict=True):
+        cosines = vectors[: len(kept)] @ vector
+        nearest = int(np.argmax(cosines)) if kept else -1
+        if kept and cosines[nearest] >= least:
+            gone.append((member, kept[nearest], float(cosines[nearest])))
         else:
-            kept.append(place)
+            vectors[len(kept)] = vector
+            kept.append(member)
     return gone
 
 
