@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from reinstruct.errors import TrainingError
-from reinstruct.train.schedule import Schedule, order, plan, split
+from reinstruct.train.schedule import Schedule, fingerprint, order, plan, split
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import Row, TokenRows
 
@@ -93,3 +93,13 @@ def test_held_out_rows_are_chosen_by_id_and_copies_stay_together():
 def test_a_split_that_leaves_nothing_is_an_error():
     with pytest.raises(TrainingError, match=r"held_out is 0\.01: of 2 rows it leaves 2 to train on, 0 out"):
         split(some_rows(2), 0.01, seed=0)
+
+
+def test_checkpoints_belong_to_what_changes_the_weights():
+    def mark(rows=some_rows(9), steps=5, held_out=(), **settings):
+        return fingerprint(Schedule(steps, 2, Sft(**settings)), rows, held_out)
+
+    same = [mark(), mark(epochs=3), mark(epochs=3.0), mark(checkpointing="yes"), mark(report_to=("wandb",))]
+    others = [mark(some_rows(8)), mark(steps=6), mark(held_out=[1]), mark(seed=1), mark(weights=("web=2",))]
+    assert len({*same}) == 1
+    assert len({*same, *others}) == 6

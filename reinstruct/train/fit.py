@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,12 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from reinstruct.identity import digest
 from reinstruct.train import packing
 from reinstruct.train.arguments import arguments, processes
 from reinstruct.train.batches import Packed, Padded, keeps_apart
 from reinstruct.train.checkpoints import prepare
 from reinstruct.train.packing import PACKED, PADDED, Layout, Plan
-from reinstruct.train.schedule import Schedule, order
+from reinstruct.train.schedule import Schedule, fingerprint, order
 from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
 from reinstruct.train.tokens import TokenRows
 from reinstruct.train.watch import Watch
@@ -98,7 +97,7 @@ def fit(
     layout, plan = _laid_out(model, planned, rows.lengths, schedule)
     checkpoints = place.work / "checkpoints"
     with processes().main_process_first():
-        resume = prepare(checkpoints, digest([asdict(schedule), rows.digest(), list(held_out)]))
+        resume = prepare(checkpoints, fingerprint(schedule, rows, held_out))
     watch = Watch(place.checkpoint_s, place.work / "log.jsonl", place.progress)
     patience = schedule.settings.patience
     trainer = trainer_type(

@@ -10,8 +10,11 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from reinstruct.draw import draw
 from reinstruct.errors import TrainingError
+from reinstruct.identity import describe, digest
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import TokenRows
 
@@ -61,6 +64,15 @@ def split(rows: TokenRows, share: float, seed: int) -> tuple[list[int], list[int
             f"held_out is {share}: of {len(rows)} rows it leaves {len(kept)} to train on, {len(out)} out"
         )
     return kept, out
+
+
+def fingerprint(schedule: Schedule, rows: TokenRows, held_out: Sequence[int]) -> str:
+    """Tells one training's checkpoints from another's: by all that changes its weights, and nothing else.
+
+    Settings from JSON and from Python are the same: an epoch of 3 is one of 3.0.
+    """
+    told = msgspec.convert(msgspec.to_builtins(schedule), Schedule)
+    return digest([describe(told, identity=True), rows.digest(), list(held_out)])
 
 
 def _epochs(rows: TokenRows, trained: Sequence[int], settings: Sft) -> Iterator[int]:
