@@ -159,7 +159,7 @@ def killed(folder: Path, steps: int, batch: int) -> dict[str, float]:
     command += ["--steps", str(steps), "--batch", str(batch)]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()) as process:
-        while not any(checkpoints.glob("checkpoint-*/complete")) and process.poll() is None:
+        while not any(checkpoints.glob("checkpoint-*/manifest.json")) and process.poll() is None:
             time.sleep(0.05)
         time.sleep(random.Random(0).uniform(0, CHECKPOINT_S))  # as far from the checkpoint as may be
         process.send_signal(signal.SIGKILL)

@@ -39,7 +39,9 @@ class Store(Protocol):
         """Every blob whose name starts with the folder `prefix`, sorted."""
         ...
 
-    def delete(self, name: str) -> None: ...
+    def delete(self, name: str) -> None:
+        """Remove a blob, or a folder with all that is in it; nothing need be there."""
+        ...
 
     def path(self, name: str) -> Path:
         """A local path to write a large blob or a folder to, or to read one from."""

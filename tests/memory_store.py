@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from reinstruct.errors import AlreadyCommitted, StoreError
 
 
 class MemoryStore:
-    """`path` and `sealed` are a folder's, as for parts of rows; every other blob is an object in memory."""
+    """`path` is a place of scratch, where a sealed blob is brought back from memory when it is gone."""
 
     def __init__(self, scratch: Path) -> None:
         self.root = "memory://bucket"
@@ -41,11 +43,22 @@ class MemoryStore:
 
     def delete(self, name: str) -> None:
         with self._lock:
-            self.objects.pop(name, None)
-        (self._scratch / name).unlink(missing_ok=True)
+            for each in [each for each in self.objects if each == name or each.startswith(name + "/")]:
+                del self.objects[each]
+        local = self._scratch / name
+        if local.is_dir():
+            shutil.rmtree(local)
+        local.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
-        return self._scratch / name
+        local = self._scratch / name
+        if name in self.objects and not local.exists():
+            local.parent.mkdir(parents=True, exist_ok=True)
+            local.write_bytes(self.objects[name])
+        return local
 
     def sealed(self, name: str) -> tuple[int, str]:
-        return self.path(name).stat().st_size, ""
+        data = self.path(name).read_bytes()
+        with self._lock:
+            self.objects[name] = data
+        return len(data), hashlib.sha256(data).hexdigest()

@@ -19,7 +19,9 @@ import pytest
 from reinstruct.errors import RecipeError, TrainingError
 from reinstruct.records import Document, Example, Message, to_table
 from reinstruct.settings import presets_of
-from reinstruct.train.checkpoints import building, mark, newest, prepare
+from reinstruct.store import LocalStore
+from reinstruct.train.checkpoints import Checkpoints
+from reinstruct.train.finished import building
 from reinstruct.train.job import Job, check, make_job, read_job, run
 from reinstruct.train.settings import Pretrain, Sft
 
@@ -211,25 +213,6 @@ def test_command_line_says_what_is_wrong(tmp_path):
     assert done.stderr.startswith("unknown job fields: lr")
 
 
-def test_only_whole_checkpoints_count(tmp_path):
-    assert prepare(tmp_path / "c", "job") is None
-    for step in (9, 10, 11):
-        (tmp_path / "c" / f"checkpoint-{step}").mkdir()
-    mark(tmp_path / "c" / "checkpoint-9")
-    mark(tmp_path / "c" / "checkpoint-10")
-    assert newest(tmp_path / "c") == tmp_path / "c" / "checkpoint-10"
-    assert prepare(tmp_path / "c", "job") == tmp_path / "c" / "checkpoint-10"
-    assert not (tmp_path / "c" / "checkpoint-11").exists()
-
-
-def test_checkpoints_of_another_job_are_dropped(tmp_path):
-    prepare(tmp_path, "job")
-    (tmp_path / "checkpoint-9").mkdir()
-    mark(tmp_path / "checkpoint-9")
-    assert prepare(tmp_path, "other job") is None
-    assert not (tmp_path / "checkpoint-9").exists()
-
-
 def build(out, content):
     with building(out) as folder:
         (folder / "metrics.json").write_text(content)
@@ -363,9 +346,8 @@ def test_model_carries_the_template_it_learnt_conversations_with(data, base, tmp
     assert load_tokenizer(base).chat_template is None
 
 
-def step_saved(checkpoints):
-    found = newest(checkpoints)
-    return int(found.name.rpartition("-")[2]) if found else 0
+def step_saved(work):
+    return max(Checkpoints(LocalStore(work)).complete(), default=0)
 
 
 @pytest.mark.slow
@@ -374,16 +356,16 @@ def test_killed_training_ends_with_the_same_weights(data, base, tmp_path):
     job = msgspec.structs.replace(sft_job(data, base, tmp_path / "killed"), checkpoint_s=0.0)
     (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
     command = [sys.executable, "-m", "reinstruct.train", "--config", tmp_path / "job.json"]
-    checkpoints = tmp_path / "killed" / "w" / "checkpoints"
+    work = tmp_path / "killed" / "w"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
         deadline = time.monotonic() + 120
-        while step_saved(checkpoints) < 3 and time.monotonic() < deadline:
+        while step_saved(work) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    reached = step_saved(checkpoints)
+    reached = step_saved(work)
     assert 3 <= reached < 15
     assert not (tmp_path / "killed" / "o").exists()
-    (checkpoints / "checkpoint-99").mkdir()  # as if killed while writing it
+    (work / "checkpoints" / "checkpoint-99").mkdir()  # as if killed while writing it
     seen = []
     metrics = run(msgspec.structs.replace(job, checkpoint_s=60.0), lambda done, total: seen.append(done))
     assert seen == list(range(reached + 1, 16))
@@ -433,9 +415,11 @@ def test_interrupted_training_of_adapters_ends_with_the_same_weights(data, base,
 
     with pytest.raises(StopEarly):
         run(msgspec.structs.replace(job, checkpoint_s=0.0), stop_at_7)
+    reached = step_saved(tmp_path / "killed" / "w")
+    assert 1 <= reached < 7
     seen = []
     run(job, lambda done, total: seen.append(done))
-    assert seen == list(range(7, 16))
+    assert seen == list(range(reached + 1, 16))
     assert weights(tmp_path / "killed" / "o") == weights(tmp_path / "whole" / "o")
 
 
@@ -453,8 +437,11 @@ def test_two_processes_train_like_one(data, base, tmp_path, rank):
     assert both["curve"] == [[step, pytest.approx(loss, abs=1e-3)] for step, loss in alone["curve"]]
     assert [path.name for path in (tmp_path / "both").iterdir() if path.name.startswith(".")] == []
     assert tensors(tmp_path / "both" / "o").keys() == tensors(base).keys()
-    saved = newest(tmp_path / "both" / "w" / "checkpoints")
-    assert {path.name for path in saved.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    kept = Checkpoints(LocalStore(tmp_path / "both" / "w"))
+    assert {path.name for path in kept.folder(kept.complete()[-1]).glob("rng_state*")} == {
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    }
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from trl.trainer.sft_config import SFTConfig
 from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import Sft
 
-KEPT_CHECKPOINTS = 2
 CHECKPOINTING_FROM = 1_000_000_000  # parameters; above, activations are recomputed on GPUs to save memory
 
 
@@ -40,7 +39,7 @@ def arguments(schedule: Schedule, folder: Path, passes: int, parameters: int, lo
         use_cpu=not on_gpu,
         bf16=_bf16(settings.precision),
         activation_checkpointing=_checkpoints_activations(settings.checkpointing, parameters),
-        save_total_limit=KEPT_CHECKPOINTS,
+        save_total_limit=None,  # Checkpoints retires them
         restore_callback_states_from_checkpoint=True,  # how long nothing got better, for `patience`
         logging_steps=1,
         logging_nan_inf_filter=False,  # a loss that is no number ends the training

@@ -6,6 +6,7 @@ take the same steps.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,21 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, PrinterCallback
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from reinstruct.store import LocalStore, Store, open_store
 from reinstruct.train import packing
 from reinstruct.train.arguments import arguments, processes
 from reinstruct.train.batches import Packed, Padded, keeps_apart
-from reinstruct.train.checkpoints import prepare
+from reinstruct.train.checkpoints import FOLDER, Checkpoints, Found
 from reinstruct.train.packing import PACKED, PADDED, Layout, Plan
+from reinstruct.train.saving import Saving
 from reinstruct.train.schedule import Schedule, fingerprint, order
 from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
 from reinstruct.train.tokens import TokenRows
 from reinstruct.train.watch import Watch
 
 if TYPE_CHECKING:
-    from reinstruct.train.job import Progress
+    from reinstruct.train.job import AnyJob, Progress
 
 CPU_TOKENS = 1024  # of one forward pass; larger ones fall out of the cache and are slower
 GPU_TOKENS = 4096  # with masks that are blocks, whose empty parts are computed too
@@ -41,7 +45,8 @@ class Fitted:
     """A finished training. `seconds` and `tokens_per_s` tell of the steps of this attempt alone.
 
     `curve` and `held_out` are (step, mean loss of a target token in nats); `kept` is the step whose weights were saved.
-    `packing` says how long rows are and how full passes (`packing.statistics`).
+    `packing` says how long rows are and how full passes (`packing.statistics`); `checkpoints` how many were written in
+    this attempt, the seconds that its steps waited for them, and where it went on from.
     """
 
     curve: list[tuple[int, float]]
@@ -50,6 +55,7 @@ class Fitted:
     seconds: float
     tokens_per_s: float
     packing: dict[str, Any]
+    checkpoints: dict[str, Any]
 
     @property
     def loss(self) -> float:
@@ -62,7 +68,7 @@ class Fitted:
         figures |= {"packing": self.packing, "loss": round(self.loss, 4), "seconds": round(self.seconds, 1)}
         if self.held_out:
             figures |= {"held_out": _rounded(self.held_out), "kept_step": self.kept}
-        return figures | {"curve": _rounded(self.curve)}
+        return figures | {"checkpoints": self.checkpoints, "curve": _rounded(self.curve)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,15 @@ class Place:
     checkpoint_s: float = 60.0
     loader_workers: int = 0
     progress: Progress | None = None
+    store: Store | None = None  # of checkpoints; none: `work`
+    keep_checkpoints: int = 2
+
+    @classmethod
+    def of(cls, job: AnyJob, out: Path, progress: Progress | None) -> Place:
+        """As a job says; the model is saved in `out`."""
+        store = open_store(job.checkpoints) if job.checkpoints else None
+        timing = job.checkpoint_s, job.loader_workers, progress
+        return cls(Path(job.work), out, *timing, store, job.keep_checkpoints)
 
 
 def fit(
@@ -95,25 +110,27 @@ def fit(
     """
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows.lengths, schedule)
-    checkpoints = place.work / "checkpoints"
-    with processes().main_process_first():
-        resume = prepare(checkpoints, fingerprint(schedule, rows, held_out))
-    watch = Watch(place.checkpoint_s, place.work / "log.jsonl", place.progress)
-    patience = schedule.settings.patience
-    trainer = trainer_type(
-        model=model,
-        args=arguments(schedule, checkpoints, plan.per_step, model.num_parameters(), place.loader_workers),
-        train_dataset=_passes(plan),
-        eval_dataset=_passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None,
-        processing_class=tokenizer,
-        data_collator=Packed(rows) if layout.packed else Padded(rows, tokenizer.pad_token_id),
-        callbacks=[watch, *([EarlyStoppingCallback(patience)] if patience else [])],
-    )
-    trainer.held_out_targets = rows.targets_of(held_out)
-    trainer.remove_callback(PrinterCallback)
-    started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    seconds = time.monotonic() - started
+    store = place.store or LocalStore(place.work)
+    kept = Checkpoints(store, processes=processes().num_processes, keep=place.keep_checkpoints)
+    found = _found(kept, fingerprint(schedule, rows, held_out))
+    with Saving(kept, processes().process_index) as saving:
+        watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
+        patience = schedule.settings.patience
+        trainer = trainer_type(
+            model=model,
+            args=arguments(schedule, store.path(FOLDER), plan.per_step, model.num_parameters(), place.loader_workers),
+            train_dataset=_passes(plan),
+            eval_dataset=_passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None,
+            processing_class=tokenizer,
+            data_collator=Packed(rows) if layout.packed else Padded(rows, tokenizer.pad_token_id),
+            callbacks=[watch, *([EarlyStoppingCallback(patience)] if patience else [])],
+        )
+        trainer.held_out_targets = rows.targets_of(held_out)
+        trainer.saving, trainer.whole = saving, not schedule.settings.lora_rank
+        trainer.remove_callback(PrinterCallback)
+        started = time.monotonic()
+        trainer.train(resume_from_checkpoint=str(kept.fetch(found.step)) if found.step else None)
+        seconds = time.monotonic() - started
     saved(trainer.model)
     trainer.save_model(str(place.out))
     (place.out / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
@@ -126,7 +143,20 @@ def fit(
         seconds=seconds,
         tokens_per_s=sum(rows.lengths[row] for row in done) / seconds,
         packing=packing.statistics(plan, rows.lengths, layout),
+        checkpoints={**saving.figures(), "went_on_from": found.step, "passed_over": found.skipped},
     )
+
+
+def _found(checkpoints: Checkpoints, fingerprint: str) -> Found:
+    """What the first process finds, for all of them; a checkpoint that is passed over is told of on stderr."""
+    found: list[Found] = [Found(0, {})]
+    if processes().is_main_process:
+        found = [checkpoints.prepare(fingerprint)]
+        for name, fault in found[0].skipped.items():
+            sys.stderr.write(f"{name} is passed over: {fault}\n")
+    if processes().num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
 
 
 def _laid_out(model: Any, planned: Sequence[int], lengths: Sequence[int], schedule: Schedule) -> tuple[Layout, Plan]:

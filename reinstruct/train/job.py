@@ -19,6 +19,8 @@ from msgspec import Struct
 
 from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.settings import presets_of
+from reinstruct.store import open_store
+from reinstruct.train.disk import told
 from reinstruct.train.settings import Pretrain, Sft
 
 AnySettings = Sft | Pretrain
@@ -42,7 +44,8 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     folder or hub id (sft and loss only). `work` keeps checkpoints between attempts; `out` appears when all is done.
     `settings` are Pretrain for base, else Sft, of which loss uses `max_tokens` alone.
     `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
-    make batches (0: the training process itself); neither changes the model.
+    make batches (0: the training process itself); neither changes the model. `checkpoints` is the store of
+    checkpoints, if not `work`; the newest `keep_checkpoints` are kept.
     """
 
     kind: Literal["sft", "base", "loss"]
@@ -53,6 +56,8 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     base: str = ""
     checkpoint_s: float = 60.0
     loader_workers: int = 0
+    checkpoints: str = ""
+    keep_checkpoints: int = 2
 
 
 AnyJob = Job[AnySettings]
@@ -97,12 +102,16 @@ def run(job: AnyJob, progress: Progress | None = None) -> dict[str, Any]:
     """
     check(job)
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
-    checked: Job[Any] = job
-    if job.kind == "base":
+    with told(job.work):
+        return _run(job, progress)
+
+
+def _run(checked: Job[Any], progress: Progress | None) -> dict[str, Any]:
+    if checked.kind == "base":
         from reinstruct.train.scratch import train_base
 
         return train_base(checked, progress)
-    if job.kind == "sft":
+    if checked.kind == "sft":
         from reinstruct.train.sft import train_sft
 
         return train_sft(checked, progress)
@@ -120,6 +129,8 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
     if missing_files or not job.data:
         raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
     expect_libraries(find)
+    if job.checkpoints:
+        open_store(job.checkpoints)
     if isinstance(job.settings, Sft):
         _expect_able(job.settings, find)
     if job.kind == "base":
@@ -153,6 +164,7 @@ def _expect_able(settings: Sft, find: Callable[[str], object]) -> None:
 
 def _check_settings(job: AnyJob) -> None:
     settings = job.settings
+    expect(job.keep_checkpoints > 0, "keep_checkpoints", job.keep_checkpoints, "a number above 0")
     expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
 
 

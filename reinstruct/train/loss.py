@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from reinstruct.train import model as models
-from reinstruct.train.checkpoints import building, is_first
+from reinstruct.train.finished import building, is_first
 from reinstruct.train.rows import encode_all, read_examples, write_refused
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import Row, TokenRows

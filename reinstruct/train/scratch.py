@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reinstruct.errors import TrainingError
 from reinstruct.train import model as models
 from reinstruct.train.arguments import processes
-from reinstruct.train.checkpoints import building, is_first
+from reinstruct.train.finished import building, is_first, tried
 from reinstruct.train.fit import Place, fit
 from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain, Sft
@@ -59,8 +59,8 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     tokenizer = train_tokenizer(texts, size.vocabulary)
     rows = blocks(texts, tokenizer, size.block)
     schedule = plan(size, len(rows), settings.seed, processes().num_processes)
-    with building(Path(job.out)) as out:
-        place = Place(Path(job.work), out, job.checkpoint_s, job.loader_workers, progress)
+    with building(Path(job.out), tried) as out:
+        place = Place.of(job, out, progress)
         fitted = fit(new_model(size, tokenizer, settings.seed), tokenizer, TokenRows.of(rows), schedule, place)
         metrics = {
             "rows": len(texts),

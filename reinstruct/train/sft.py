@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reinstruct.prompting import PLAIN_TEMPLATE
 from reinstruct.train import model as models
 from reinstruct.train.arguments import processes
-from reinstruct.train.checkpoints import building, is_first
+from reinstruct.train.finished import building, is_first, tried
 from reinstruct.train.fit import Fitted, Place, fit
 from reinstruct.train.lora import FOLDER, merged, with_adapters
 from reinstruct.train.rows import Rows, encode_once, write_refused
@@ -43,9 +43,9 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
         tokenizer.chat_template = PLAIN_TEMPLATE  # whoever serves the model renders conversations as it learnt them
     trained, held_out = split(found.rows, settings.held_out, settings.seed)
     schedule = plan(settings, found.rows, trained, processes().num_processes)
-    with building(Path(job.out)) as out:
+    with building(Path(job.out), tried) as out:
         adapters = out / FOLDER if settings.lora_rank else None
-        place = Place(work, adapters or out, job.checkpoint_s, job.loader_workers, progress)
+        place = Place.of(job, adapters or out, progress)
         tuned = with_adapters(model, settings, job.base) if adapters else model
         fitted = fit(
             tuned, tokenizer, found.rows, schedule, place, trained=trained, held_out=held_out, saved=_stored(job)

@@ -6,18 +6,45 @@ Prompts are most of a row, and to a small model its vocabulary is half of the wo
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from trl.trainer.sft_trainer import SFTTrainer
 
 from reinstruct.train.batches import IGNORED
+from reinstruct.train.saving import SCHEDULER, Saving, write_optimizer, write_weights
 
 
 class HeldOutTrainer(SFTTrainer):
-    """TRL's trainer, whose `eval_loss` is the mean over all held-out target tokens, not over passes."""
+    """TRL's trainer, whose `eval_loss` is the mean over all held-out target tokens, not over passes.
+
+    Its checkpoints go through `saving`. `whole` weights are copied and written beside the training; others (adapters,
+    which are small, and shards) are written by transformers, and only made durable beside it.
+    """
 
     held_out_targets = 0
+    saving: Saving | None = None
+    whole = False
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        assert self.saving, "set before the first step"
+        with self.saving.checkpoint(self.state.global_step, self.state.best_global_step):
+            super()._save_checkpoint(model, trial)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not (self.whole and self.saving and output_dir and _internal_call):
+            super().save_model(output_dir, _internal_call)
+        elif self.args.should_save:
+            write_weights(self.model, Path(output_dir), self.saving)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not (self.whole and self.saving):
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif self.args.should_save:
+            write_optimizer(self.optimizer, Path(output_dir), self.saving)
+            schedule: Any = self.lr_scheduler
+            torch.save(schedule.state_dict(), Path(output_dir) / SCHEDULER)
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None

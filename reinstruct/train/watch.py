@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: progress is told, checkpoints are asked for and marked once whole."""
+"""What happens beside the steps of a training: progress and measurements are told, and checkpoints are asked for."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from reinstruct.errors import TrainingError
-from reinstruct.train.checkpoints import mark
+from reinstruct.train.saving import Saving
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Progress
 
 
 class Watch(TrainerCallback):
-    """Tells progress, asks for a checkpoint every `checkpoint_s` seconds and marks it once it is written.
+    """Tells progress, and asks for a checkpoint every `checkpoint_s` seconds unless one is still being written.
 
     Every measurement (loss, learning rate, gradient norm, held-out loss) is a JSON line of `log`.
     """
 
-    def __init__(self, checkpoint_s: float, log: Path, progress: Progress | None) -> None:
+    def __init__(self, saving: Saving, checkpoint_s: float, log: Path, progress: Progress | None) -> None:
+        self.saving = saving
         self.checkpoint_s = checkpoint_s
         self.log = log
         self.progress = progress
@@ -52,7 +52,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # saving is a joint act of all processes, whose clocks differ: the first one decides
-        due = [time.monotonic() - self._saved >= self.checkpoint_s]
+        self.saving.check()
+        due = [self.saving.idle and time.monotonic() - self._saved >= self.checkpoint_s]
         if args.world_size > 1:
             broadcast_object_list(due)
         if due[0] and state.global_step < state.max_steps:
@@ -61,10 +62,10 @@ class Watch(TrainerCallback):
             self.progress(state.global_step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        PartialState().wait_for_everyone()
-        if state.is_world_process_zero:
-            mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._saved = time.monotonic()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.saving.wait()  # the steps are done; what comes next may read the best checkpoint
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -1,0 +1,98 @@
+"""The folder of a finished job: it appears whole, and a model in it has been tried.
+
+The one rule: `out` appears by one rename, after its model was loaded from the files and wrote a token, and after
+`manifest.json` names every file with its size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from reinstruct.commit import Part
+from reinstruct.errors import TrainingError
+from reinstruct.store import LocalStore
+
+MANIFEST = "manifest.json"
+
+
+class Files(Struct, frozen=True):
+    """All files of a finished folder but this one, by their names in it."""
+
+    files: list[Part]
+
+
+@contextmanager
+def building(out: Path, ready: Callable[[Path], None] = lambda folder: None) -> Generator[Path]:
+    """A folder beside `out` that takes its place when the block ends well and `ready` finds nothing wrong with it.
+
+    Only the first process makes, looks at and moves it.
+    """
+    partial = out.parent / f".{out.name}.partial"
+    if is_first():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    yield partial
+    if is_first():
+        ready(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(partial, out)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes; torchrun numbers processes in RANK."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def tried(folder: Path) -> None:
+    """Make sure that the model in a folder can be used, and write the manifest.
+
+    TrainingError if a weight is no number, is missing or has another shape, or if no token can be generated.
+    """
+    _expect_numbers(folder)
+    _expect_token(folder)
+    store = LocalStore(folder)
+    files = [Part(path.name, *store.sealed(path.name)) for path in sorted(folder.iterdir()) if path.is_file()]
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(Files(files)), indent=1))
+
+
+def _expect_numbers(folder: Path) -> None:
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt") as weights:
+                for name in weights.keys():  # noqa: SIM118
+                    if not torch.isfinite(weights.get_tensor(name)).all():
+                        raise TrainingError(f"the trained model is of no use: {name} holds values that are no numbers")
+        except SafetensorError as error:
+            raise TrainingError(f"the trained model is of no use: {path.name} cannot be read: {error}") from error
+
+
+def _expect_token(folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+        options: dict[str, Any] = {"dtype": "auto", "output_loading_info": True}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(folder), **options)
+        model, loading = loaded
+        start = torch.tensor([[tokenizer.eos_token_id]])
+        written = model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=1, do_sample=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"the trained model is of no use: it cannot be loaded and asked: {error}") from error
+    lacking = [str(name) for kind in ("missing_keys", "mismatched_keys") for name in loading[kind]]
+    if lacking:
+        raise TrainingError(f"the trained model is of no use: its files lack {', '.join(lacking)}")
+    if written.shape[1] != 2:
+        raise TrainingError("the trained model is of no use: asked for one token, it gave none")

@@ -1,0 +1,234 @@
+"""Checkpoints: what counts after a kill or damage, in a folder and in a bucket, and what writing them costs."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from reinstruct.errors import RecipeError, StoreError
+from reinstruct.records import Example, to_table
+from reinstruct.store import LocalStore
+from reinstruct.train.checkpoints import Checkpoints, Found, owner
+from reinstruct.train.job import Job, check, run
+from reinstruct.train.settings import Sft
+from tests.conftest import tiny_model
+from tests.memory_store import MemoryStore
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request, tmp_path):
+    return LocalStore(tmp_path / "store") if request.param == "folder" else MemoryStore(tmp_path / "scratch")
+
+
+def write(kept, step, best=None, ranks=None):
+    """A checkpoint as the processes of a training write it."""
+    for rank in range(kept.processes) if ranks is None else ranks:
+        kept.folder(step).mkdir(parents=True, exist_ok=True)
+        (kept.folder(step) / f"rng_state_{rank}.pth").write_text(f"random {step}")
+        if rank == 0:
+            (kept.folder(step) / "model.safetensors").write_text(f"weights {step}")
+        kept.commit(step, rank, best)
+
+
+def test_only_checkpoints_with_a_manifest_count(store):
+    kept = Checkpoints(store, processes=2)
+    assert kept.prepare("job") == Found(0, {})
+    write(kept, 9)
+    write(kept, 10)
+    write(kept, 11, ranks=[1])
+    kept.folder(12).mkdir()
+    assert kept.complete() == [9, 10]
+    assert kept.prepare("job") == Found(10, dict.fromkeys(["checkpoint-11", "checkpoint-12"], "it was not finished"))
+    assert not kept.folder(11).exists()
+    assert [path.name for path in sorted(kept.fetch(10).iterdir()) if path.suffix != ".json"] == [
+        "model.safetensors",
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    ]
+
+
+def test_checkpoints_outlive_the_disk_they_were_written_on(tmp_path):
+    store = MemoryStore(tmp_path / "scratch")
+    kept = Checkpoints(store)
+    kept.prepare("job")
+    write(kept, 3)
+    shutil.rmtree(tmp_path / "scratch")
+    assert kept.prepare("job") == Found(3, {})
+    assert (kept.fetch(3) / "model.safetensors").read_text() == "weights 3"
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda path: path.write_text("weights ?"), "model.safetensors is not what was written: its SHA-256 differs"),
+        (lambda path: path.write_text("weig"), "model.safetensors has 4 bytes, not 9"),
+        (lambda path: path.unlink(), "model.safetensors is missing"),
+        (lambda path: path.with_name("manifest.json").write_text("{"), "manifest.json is damaged"),
+    ],
+)
+def test_damaged_checkpoints_are_passed_over_with_a_word(damage, fault, tmp_path):
+    kept = Checkpoints(LocalStore(tmp_path))
+    kept.prepare("job")
+    write(kept, 1)
+    write(kept, 2)
+    damage(kept.folder(2) / "model.safetensors")
+    assert kept.prepare("job") == Found(1, {"checkpoint-2": fault})
+    assert kept.complete() == [1]
+    write(kept, 2)
+    assert kept.prepare("job") == Found(2, {})
+
+
+def test_checkpoints_of_another_job_are_dropped(store):
+    kept = Checkpoints(store)
+    kept.prepare("job")
+    write(kept, 9)
+    assert kept.prepare("other job") == Found(0, {})
+    assert kept.complete() == []
+    assert not kept.folder(9).exists()
+
+
+def test_so_many_are_kept_and_the_best_ones_of_those(store):
+    kept = Checkpoints(store, keep=2)
+    kept.prepare("job")
+    for step, best in [(1, 1), (2, 1), (3, 3), (4, 3), (5, 3)]:
+        write(kept, step, best)
+        kept.retire()
+    assert kept.complete() == [3, 4, 5]
+    assert not kept.folder(2).exists()
+
+
+def test_a_checkpoint_whose_best_one_is_gone_does_not_count(tmp_path):
+    kept = Checkpoints(LocalStore(tmp_path), keep=3)
+    kept.prepare("job")
+    for step, best in [(1, 1), (2, 2), (3, 2)]:
+        write(kept, step, best)
+    (kept.folder(2) / "model.safetensors").unlink()
+    assert kept.prepare("job") == Found(
+        1,
+        {
+            "checkpoint-2": "model.safetensors is missing",
+            "checkpoint-3": "the best one so far, checkpoint-2, is gone",
+        },
+    )
+
+
+def test_two_processes_that_finish_together_make_one_checkpoint(store):
+    kept = Checkpoints(store, processes=2)
+    kept.prepare("job")
+    for step in range(1, 21):
+        both = [threading.Thread(target=write, args=(kept, step, None, [rank])) for rank in (0, 1)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+    assert kept.complete() == list(range(1, 21))
+    assert kept.prepare("job") == Found(20, {})
+
+
+def test_files_belong_to_the_process_whose_number_they_carry():
+    names = {
+        **dict.fromkeys(["model.safetensors", "rng_state.pth", "rng_state_0.pth", ".metadata", "__0_0.distcp"], 0),
+        **dict.fromkeys(["zero_pp_rank_0_mp_rank_00_optim_states.pt", "mp_rank_00_model_states.pt"], 0),
+        **dict.fromkeys(["rng_state_3.pth", "__3_1.distcp", "bf16_zero_pp_rank_3_mp_rank_00_optim_states.pt"], 3),
+    }
+    assert {name: owner(name) for name in names} == names
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Trains a model of one layer in ten steps."""
+    words = ["river", "hill", "mill", "town", "sea"]
+    said = [Example(id=f"e{n}", prompt=f"{words[n % 5]} " * (1 + n % 7), target=f" {words[n % 3]}!") for n in range(20)]
+    pq.write_table(to_table(said, Example), tmp_path / "rows.parquet")
+    settings = Sft(epochs=2, learning_rate=1e-2, batch_size=4, max_tokens=256)
+    place = {"work": str(tmp_path / "work"), "out": str(tmp_path / "out")}
+    return Job(kind="sft", data=(str(tmp_path / "rows.parquet"),), base="org/name", settings=settings, **place)
+
+
+def test_wrong_places_and_numbers_are_refused_before_anything_is_spent(job):
+    with pytest.raises(RecipeError, match="keep_checkpoints is 0; accepted: a number above 0"):
+        check(msgspec.structs.replace(job, keep_checkpoints=0), find=str)
+    with pytest.raises(StoreError, match="no store for 'floppy://a'"):
+        check(msgspec.structs.replace(job, checkpoints="floppy://a"), find=str)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+def elsewhere(job, folder, **changed):
+    return msgspec.structs.replace(job, work=str(folder / "work"), out=str(folder / "out"), **changed)
+
+
+def weights(folder):
+    return (Path(folder) / "model.safetensors").read_bytes()
+
+
+class StopEarly(Exception):
+    """Raised in the middle of a training, as a kill would end it."""
+
+
+def stop_at(step):
+    def progress(done, total):
+        time.sleep(0.05)  # a checkpoint is under way meanwhile
+        if done == step:
+            raise StopEarly
+
+    return progress
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_costs_steps_and_nothing_else(job, base, tmp_path, capsys):
+    job = msgspec.structs.replace(job, base=base)
+    whole = run(elsewhere(job, tmp_path / "whole"))
+    cut = elsewhere(
+        job, tmp_path / "cut", checkpoint_s=0.0, checkpoints=str(tmp_path / "elsewhere"), keep_checkpoints=3
+    )
+    with pytest.raises(StopEarly):
+        run(cut, stop_at(8))
+    kept = Checkpoints(LocalStore(tmp_path / "elsewhere"))
+    steps = kept.complete()
+    assert len(steps) == 3
+    (kept.folder(steps[-1]) / "optimizer.pt").write_bytes(b"half")
+    metrics = run(cut)
+    assert metrics["checkpoints"]["went_on_from"] == steps[-2]
+    assert f"checkpoint-{steps[-1]} is passed over: optimizer.pt has 4 bytes" in capsys.readouterr().err
+    assert metrics["curve"] == whole["curve"]
+    assert weights(cut.out) == weights(tmp_path / "whole" / "out")
+    assert not (tmp_path / "cut" / "work" / "checkpoints").exists()
+
+
+LIMITED = """\
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+from reinstruct.train.__main__ import main
+sys.argv[1:] = ["--config", sys.argv[2]]
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("checkpoint_s", "place"), [(0.0, "work/checkpoints/checkpoint-1"), (60.0, "out")], ids=["checkpoint", "model"]
+)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_done(job, base, tmp_path, checkpoint_s, place):
+    job = msgspec.structs.replace(job, base=base, checkpoint_s=checkpoint_s)
+    (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
+    command = [sys.executable, "-c", LIMITED, "40000", str(tmp_path / "job.json")]  # bytes; the weights are 100,000
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("cannot write ")
+    assert "File too large" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    assert Checkpoints(LocalStore(job.work)).complete() == []
+    if checkpoint_s:
+        run(job)
+        assert (tmp_path / "out" / "manifest.json").exists()
