@@ -456,9 +456,10 @@ def test_a_base_without_an_end_is_refused(data, base, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 4])
 def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_path, rank):
-    from reinstruct.train.fit import Place, fit
+    from reinstruct.train.fit import fit
     from reinstruct.train.lora import with_adapters
     from reinstruct.train.model import load_model, load_tokenizer
+    from reinstruct.train.place import Place
     from reinstruct.train.rows import encode_all, read_examples
     from reinstruct.train.schedule import Schedule
     from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
@@ -468,7 +469,8 @@ def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(data, base, tmp_pa
     settings = Sft(learning_rate=3e-3, lora_rank=rank, lora_dropout=0.0, held_out=0.2, eval_steps=3)
     curves, measurements = [], []
     for trainer_type in (HeldOutTrainer, TargetLossTrainer):
-        place = Place(tmp_path / trainer_type.__name__ / "work", tmp_path / trainer_type.__name__ / "out")
+        work = tmp_path / trainer_type.__name__ / "work"
+        place = Place(work, tmp_path / trainer_type.__name__ / "out", LocalStore(work))
         model = load_model(base, tokenizer)
         model = with_adapters(model, settings, base) if rank else model
         schedule = Schedule(6, 8, settings)

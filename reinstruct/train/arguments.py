@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from trl.trainer.sft_config import SFTConfig
 
+from reinstruct.train.checkpoints import FOLDER
+from reinstruct.train.place import Place
+from reinstruct.train.profiles import divided, under_deepspeed
 from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import Sft
 
@@ -18,14 +20,14 @@ CHECKPOINTING_FROM = 1_000_000_000  # parameters; above, activations are recompu
 
 def processes() -> PartialState:
     """The processes of this job, as torchrun made them; without a GPU they must be told that they compute on CPUs."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available() and not under_deepspeed())
 
 
-def arguments(schedule: Schedule, folder: Path, passes: int, parameters: int, loader_workers: int) -> SFTConfig:
+def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) -> SFTConfig:
     """`passes` are those of one step, in all processes; `parameters` those of the model."""
     settings, on_gpu = schedule.settings, torch.cuda.is_available()
     return SFTConfig(
-        output_dir=str(folder),
+        output_dir=str(place.store.path(FOLDER)),
         max_steps=schedule.steps,
         per_device_train_batch_size=1,  # one pass of the plan, with all its rows
         per_device_eval_batch_size=1,
@@ -36,7 +38,7 @@ def arguments(schedule: Schedule, folder: Path, passes: int, parameters: int, lo
         adam_beta2=settings.beta2,
         neftune_noise_alpha=settings.neftune_alpha or None,
         seed=settings.seed,
-        use_cpu=not on_gpu,
+        use_cpu=not on_gpu and not under_deepspeed(),
         bf16=_bf16(settings.precision),
         activation_checkpointing=_checkpoints_activations(settings.checkpointing, parameters),
         save_total_limit=None,  # Checkpoints retires them
@@ -46,13 +48,14 @@ def arguments(schedule: Schedule, folder: Path, passes: int, parameters: int, lo
         report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
-        dataloader_num_workers=loader_workers,
+        dataloader_num_workers=place.loader_workers,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         **_rates(schedule),
         **_evaluation(settings),
+        **divided(place.profile),
     )
 
 

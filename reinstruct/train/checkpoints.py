@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,15 +86,19 @@ class Checkpoints:
             self.store.path(part.name)
         return self.folder(step)
 
-    def commit(self, step: int, rank: int, best: int | None = None) -> None:
-        """Make durable what process `rank` wrote for a step. Whoever is last creates the manifest."""
+    def commit(self, step: int, rank: int, best: int | None = None) -> bool:
+        """Make durable what process `rank` wrote for a step. Whoever is last creates the manifest: was it this one?"""
         parts = [Part(name, *self.store.sealed(name)) for name in self._written_by(rank, step)]
         self.store.put(_record(step, rank), msgspec.json.encode(parts))
         records = [self.store.get(_record(step, each)) for each in range(self.processes)]
-        if None not in records:
-            files = [part for record in records if record for part in _PARTS.decode(record)]
-            with suppress(AlreadyCommitted):
-                self.store.create(f"{_name(step)}/{MANIFEST}", msgspec.json.encode(Manifest(step, files, best)))
+        if None in records:
+            return False
+        files = [part for record in records if record for part in _PARTS.decode(record)]
+        try:
+            self.store.create(f"{_name(step)}/{MANIFEST}", msgspec.json.encode(Manifest(step, files, best)))
+        except AlreadyCommitted:
+            return False
+        return True
 
     def retire(self) -> None:
         """Remove what is older than the newest `keep`, but for what one of those would keep as best."""

@@ -10,8 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import torch
@@ -19,20 +18,17 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, PrinterCallback
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from reinstruct.store import LocalStore, Store, open_store
 from reinstruct.train import packing
 from reinstruct.train.arguments import arguments, processes
 from reinstruct.train.batches import Packed, Padded, keeps_apart
-from reinstruct.train.checkpoints import FOLDER, Checkpoints, Found
+from reinstruct.train.checkpoints import Checkpoints, Found
 from reinstruct.train.packing import PACKED, PADDED, Layout, Plan
+from reinstruct.train.place import Place
 from reinstruct.train.saving import Saving
 from reinstruct.train.schedule import Schedule, fingerprint, order
 from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
 from reinstruct.train.tokens import TokenRows
 from reinstruct.train.watch import Watch
-
-if TYPE_CHECKING:
-    from reinstruct.train.job import AnyJob, Progress
 
 CPU_TOKENS = 1024  # of one forward pass; larger ones fall out of the cache and are slower
 GPU_TOKENS = 4096  # with masks that are blocks, whose empty parts are computed too
@@ -71,26 +67,6 @@ class Fitted:
         return figures | {"checkpoints": self.checkpoints, "curve": _rounded(self.curve)}
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a training keeps its checkpoints and log, and how often; what else does not change the model."""
-
-    work: Path
-    out: Path
-    checkpoint_s: float = 60.0
-    loader_workers: int = 0
-    progress: Progress | None = None
-    store: Store | None = None  # of checkpoints; none: `work`
-    keep_checkpoints: int = 2
-
-    @classmethod
-    def of(cls, job: AnyJob, out: Path, progress: Progress | None) -> Place:
-        """As a job says; the model is saved in `out`."""
-        store = open_store(job.checkpoints) if job.checkpoints else None
-        timing = job.checkpoint_s, job.loader_workers, progress
-        return cls(Path(job.work), out, *timing, store, job.keep_checkpoints)
-
-
 def fit(
     model: Any,
     tokenizer: Any,
@@ -101,24 +77,25 @@ def fit(
     trained: Sequence[int] = (),
     held_out: Sequence[int] = (),
     saved: Callable[[Any], None] = lambda model: None,
+    dtype: Any = None,
     trainer_type: type[HeldOutTrainer] = HeldOutTrainer if torch.cuda.is_available() else TargetLossTrainer,
 ) -> Fitted:
     """Train `model` on the rows numbered `trained` (none: all) and save it with its tokenizer in `place.out`.
 
-    `saved` prepares the trained model to be saved. Goes on from the newest whole checkpoint in `place.work`.
+    `saved` prepares the trained model to be saved, with weights of type `dtype` (none: as they are). Goes on from the
+    newest sound checkpoint in `place.store`.
     TrainingError as soon as a loss is no number.
     """
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows.lengths, schedule)
-    store = place.store or LocalStore(place.work)
-    kept = Checkpoints(store, processes=processes().num_processes, keep=place.keep_checkpoints)
-    found = _found(kept, fingerprint(schedule, rows, held_out))
+    kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
+    found = _found(kept, f"{fingerprint(schedule, rows, held_out)} {place.profile}")
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
         patience = schedule.settings.patience
         trainer = trainer_type(
             model=model,
-            args=arguments(schedule, store.path(FOLDER), plan.per_step, model.num_parameters(), place.loader_workers),
+            args=arguments(schedule, place, plan.per_step, model.num_parameters()),
             train_dataset=_passes(plan),
             eval_dataset=_passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None,
             processing_class=tokenizer,
@@ -126,14 +103,13 @@ def fit(
             callbacks=[watch, *([EarlyStoppingCallback(patience)] if patience else [])],
         )
         trainer.held_out_targets = rows.targets_of(held_out)
-        trainer.saving, trainer.whole = saving, not schedule.settings.lora_rank
+        trainer.saving, trainer.whole = saving, place.profile == "ddp" and not schedule.settings.lora_rank
         trainer.remove_callback(PrinterCallback)
         started = time.monotonic()
         trainer.train(resume_from_checkpoint=str(kept.fetch(found.step)) if found.step else None)
         seconds = time.monotonic() - started
     saved(trainer.model)
-    trainer.save_model(str(place.out))
-    (place.out / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+    trainer.save_whole(place.out, dtype)
     state: Any = trainer.state
     done = planned[watch.first_step * schedule.batch : state.global_step * schedule.batch]
     return Fitted(

@@ -21,6 +21,7 @@ from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.settings import presets_of
 from reinstruct.store import open_store
 from reinstruct.train.disk import told
+from reinstruct.train.profiles import DEEPSPEED, PROFILES, announce
 from reinstruct.train.settings import Pretrain, Sft
 
 AnySettings = Sft | Pretrain
@@ -45,7 +46,8 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     `settings` are Pretrain for base, else Sft, of which loss uses `max_tokens` alone.
     `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
     make batches (0: the training process itself); neither changes the model. `checkpoints` is the store of
-    checkpoints, if not `work`; the newest `keep_checkpoints` are kept.
+    checkpoints, if not `work`; the newest `keep_checkpoints` are kept. `profile` says how
+    several processes divide a model (`profiles`).
     """
 
     kind: Literal["sft", "base", "loss"]
@@ -58,6 +60,7 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     loader_workers: int = 0
     checkpoints: str = ""
     keep_checkpoints: int = 2
+    profile: str = "ddp"
 
 
 AnyJob = Job[AnySettings]
@@ -102,6 +105,7 @@ def run(job: AnyJob, progress: Progress | None = None) -> dict[str, Any]:
     """
     check(job)
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    announce(job.profile)
     with told(job.work):
         return _run(job, progress)
 
@@ -129,6 +133,8 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
     if missing_files or not job.data:
         raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
     expect_libraries(find)
+    if job.profile in DEEPSPEED and find("deepspeed") is None:
+        raise TrainingError(f'profile {job.profile} needs deepspeed: pip install "reinstruct[deepspeed]"')
     if job.checkpoints:
         open_store(job.checkpoints)
     if isinstance(job.settings, Sft):
@@ -164,6 +170,7 @@ def _expect_able(settings: Sft, find: Callable[[str], object]) -> None:
 
 def _check_settings(job: AnyJob) -> None:
     settings = job.settings
+    expect(job.profile in PROFILES, "profile", job.profile, " or ".join(PROFILES))
     expect(job.keep_checkpoints > 0, "keep_checkpoints", job.keep_checkpoints, "a number above 0")
     expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
 

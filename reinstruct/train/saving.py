@@ -86,8 +86,7 @@ class Saving:
         with told(self.checkpoints.folder(step)):
             for write in writes:
                 write()
-            self.checkpoints.commit(step, self.rank, best)
-            if self.rank == 0:
+            if self.checkpoints.commit(step, self.rank, best):
                 self.checkpoints.retire()
         self.written += 1
         self.writing_s += time.monotonic() - began

@@ -14,7 +14,8 @@ from reinstruct.errors import TrainingError
 from reinstruct.train import model as models
 from reinstruct.train.arguments import processes
 from reinstruct.train.finished import building, is_first, tried
-from reinstruct.train.fit import Place, fit
+from reinstruct.train.fit import fit
+from reinstruct.train.place import Place
 from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain, Sft
 from reinstruct.train.text import blocks, read_texts, train_tokenizer

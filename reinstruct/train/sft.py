@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ from reinstruct.prompting import PLAIN_TEMPLATE
 from reinstruct.train import model as models
 from reinstruct.train.arguments import processes
 from reinstruct.train.finished import building, is_first, tried
-from reinstruct.train.fit import Fitted, Place, fit
+from reinstruct.train.fit import Fitted, fit
 from reinstruct.train.lora import FOLDER, merged, with_adapters
+from reinstruct.train.place import Place
 from reinstruct.train.rows import Rows, encode_once, write_refused
 from reinstruct.train.schedule import plan, split
 from reinstruct.train.settings import Sft
@@ -48,7 +48,15 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
         place = Place.of(job, adapters or out, progress)
         tuned = with_adapters(model, settings, job.base) if adapters else model
         fitted = fit(
-            tuned, tokenizer, found.rows, schedule, place, trained=trained, held_out=held_out, saved=_stored(job)
+            tuned,
+            tokenizer,
+            found.rows,
+            schedule,
+            place,
+            trained=trained,
+            held_out=held_out,
+            saved=lambda trained: models.with_dropout_of(job.base, trained.config),
+            dtype=None if adapters else models.stored_dtype(job.base),
         )
         metrics = _metrics(found, fitted, schedule.batch, settings)
         if is_first():
@@ -58,17 +66,6 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
             write_refused(found.refused, out / "rejected.jsonl")
             (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
-
-
-def _stored(job: Job[Sft]) -> Callable[[Any], None]:
-    """Makes of a trained model what is saved: numbers and dropout as its base has them."""
-
-    def prepare(model: Any) -> None:
-        if not job.settings.lora_rank:
-            models.with_dropout_of(job.base, model.config)
-            model.to(models.stored_dtype(job.base))
-
-    return prepare
 
 
 def _save_merged(job: Job[Sft], tokenizer: Any, adapters: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""The loss of the target tokens; on CPUs, logits are computed for target tokens alone.
+"""The trainers: TRL's, with the loss of target tokens and with checkpoints of our own.
 
 The one rule: a step's loss is the mean over all its target tokens, however they are dealt to passes and processes.
 Prompts are most of a row, and to a small model its vocabulary is half of the work. TRL leaves prompts out on GPUs only.
@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.tensor import DTensor
+from transformers import Trainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from reinstruct.train.batches import IGNORED
-from reinstruct.train.saving import SCHEDULER, Saving, write_optimizer, write_weights
+from reinstruct.train.saving import SCHEDULER, Saving, copied, write_optimizer, write_weights
 
 
 class HeldOutTrainer(SFTTrainer):
@@ -27,10 +30,19 @@ class HeldOutTrainer(SFTTrainer):
     saving: Saving | None = None
     whole = False
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the Trainer does; but accelerate leaves FSDP to GPUs unless told that these CPUs are to shard, too."""
+        super().create_accelerator_and_postprocess()
+        told: Any = self.args.fsdp_plugin_args
+        if told and not self.is_fsdp_enabled:
+            state: Any = self.accelerator.state
+            state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, FullyShardedDataParallelPlugin(**told)
+            self.is_fsdp_enabled = True
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         assert self.saving, "set before the first step"
         with self.saving.checkpoint(self.state.global_step, self.state.best_global_step):
-            super()._save_checkpoint(model, trial)
+            Trainer._save_checkpoint(self, model, trial)  # TRL would write a card, too
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not (self.whole and self.saving and output_dir and _internal_call):
@@ -53,6 +65,30 @@ class HeldOutTrainer(SFTTrainer):
         passes: int = len(self.eval_dataset)  # pyright: ignore[reportArgumentType]
         share = (inputs["labels"][:, 1:] != IGNORED).sum() * passes / self.held_out_targets
         return loss * share.to(loss.device), logits, labels
+
+    def save_whole(self, folder: Path, dtype: Any = None) -> None:
+        """The trained model in one piece, however the processes divided it, with weights of this type, if any."""
+        model: Any = self.model
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            self._save(str(folder), self._gathered(dtype))
+        else:
+            model.to(dtype)
+            self.save_model(str(folder))
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+
+    def _gathered(self, dtype: Any) -> dict[str, torch.Tensor]:
+        """All weights, in the memory of the first process; one at a time where others are held up for it."""
+        if self.is_deepspeed_enabled:
+            shards: Any = self.accelerator.get_state_dict(self.model_wrapped) or {}
+        else:
+            sharded: Any = self.model_wrapped
+            shards = sharded.state_dict()
+        gathered: dict[str, torch.Tensor] = {}
+        for name, shard in shards.items():
+            weight = shard.full_tensor() if isinstance(shard, DTensor) else shard
+            if self.args.should_save:
+                gathered[name] = copied(weight).to(dtype)
+        return gathered
 
 
 class TargetLossTrainer(HeldOutTrainer):
