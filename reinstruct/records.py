@@ -90,6 +90,7 @@ class Example(Record, frozen=True, kw_only=True):
     messages: tuple[Message, ...] = ()
     target: str
     origin: str = ""
+    licence: str = ""  # as the source of the pair states it
 
 
 class Rejected(Record, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from reinstruct.errors import TrainingError
@@ -100,6 +102,47 @@ def test_targets_of_nothing_and_two_prompts_are_refused(tokenizer):
     assert encode(example(messages=(Message("user", "Hi"),)), tokenizer, 100).reason == "prompt_and_messages"
 
 
+def test_documents_of_a_hundred_thousand_tokens_are_refused_with_their_length(tokenizer):
+    text = "xyzzy " * 20_000
+    length = len(target_ids(tokenizer, text))
+    assert length > 100_000
+    prompt = len(prompt_ids(tokenizer, "Say it:"))
+    assert encode(example(target=text), tokenizer, 2048) == Refused("e", "target_too_long", prompt + length + 1)
+    assert encode(example(text), tokenizer, 2048).reason == "prompt_too_long"
+    assert len(encode(example(target=text), tokenizer, 1_000_000).ids) == prompt + length + 1
+
+
+def test_rows_of_prompt_alone_are_refused(tokenizer):
+    """However the response is missing, and also where the prompt leaves no room for one."""
+    prompt = len(prompt_ids(tokenizer, "Say it:"))
+    for target in ("", " ", "\n\t\u00a0\u2003"):
+        assert encode(example(target=target), tokenizer, 100).reason == "empty_target"
+    assert encode(example(), tokenizer, prompt).reason == "prompt_too_long"
+
+
+TURNS = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), st.text(max_size=40)), min_size=1, max_size=3)
+CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[go]{% endif %}"
+
+
+@given(
+    prompt=st.text(max_size=60) | TURNS.map(tuple),
+    target=st.text(min_size=1, max_size=60) | st.sampled_from([END, f"a{END}b", "### User\n", "[go]"]),
+    template=st.sampled_from([None, CHAT]),
+)
+def test_what_the_loss_falls_on_decodes_to_exactly_the_target(tokenizer, prompt, target, template):
+    tokenizer.chat_template = template
+    asked = {"prompt": prompt} if isinstance(prompt, str) else {"prompt": "", "messages": prompt}
+    row = encode(example(**asked, target=target), tokenizer, 10_000)
+    tokenizer.chat_template = None
+    if not target.strip():
+        assert row == Refused("e", "empty_target")
+        return
+    labelled = list(row.ids[row.prompt_tokens :])
+    assert labelled.pop() == tokenizer.eos_token_id
+    assert tokenizer.decode(labelled) == target
+    assert 0 < row.prompt_tokens < len(row.ids)
+
+
 def test_every_example_is_counted(tokenizer):
     examples = [example(id="a"), example(id="b", target=""), example("fox " * 99, id="c"), example(id="d", target="")]
     found = encode_all(examples, tokenizer, 60)
@@ -117,7 +160,7 @@ def test_every_example_is_counted(tokenizer):
 def kept(tokenizer, tmp_path):
     """A file of examples, tokenised once: its path and what came of it."""
     rows = [
-        example(id="a", origin="seed"),
+        example(id="a", origin="seed", licence="cc0-1.0"),
         example("", id="b", messages=(Message("user", "Hi"),)),
         example(id="c", target=""),
     ]
@@ -134,6 +177,7 @@ def test_examples_are_tokenised_once(kept, tokenizer, tmp_path):
     assert list(again.rows) == list(first.rows)
     assert list(first.rows) == list(encode_all(read_examples([path]), tokenizer, 60).rows)
     assert (again.refused, again.with_messages) == ([Refused("c", "empty_target")], True)
+    assert again.licences == first.licences == {"cc0-1.0": 1, "": 1}
     assert again.rows.digest() == first.rows.digest()
     assert [row.origin for row in again.rows] == ["seed", ""]
 

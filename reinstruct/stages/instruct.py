@@ -39,8 +39,8 @@ class Template:
 def example(record: Pair, prompt: Prompt, target: str) -> Example:
     """A training row: after `prompt`, the model should say `target`."""
     if isinstance(prompt, str):
-        return Example(id=record.id, prompt=prompt, target=target, origin=record.origin)
-    return Example(id=record.id, messages=prompt, target=target, origin=record.origin)
+        return Example(id=record.id, prompt=prompt, target=target, origin=record.origin, licence=record.licence)
+    return Example(id=record.id, messages=prompt, target=target, origin=record.origin, licence=record.licence)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ CHECKPOINTING_FROM = 1_000_000_000  # parameters; above, activations are recompu
 
 def processes() -> PartialState:
     """The processes of this job, as torchrun made them; without a GPU they must be told that they compute on CPUs."""
-    return PartialState(cpu=not torch.cuda.is_available() and not under_deepspeed())
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) -> SFTConfig:

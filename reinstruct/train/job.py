@@ -20,7 +20,7 @@ from msgspec import Struct
 from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.settings import presets_of
 from reinstruct.store import open_store
-from reinstruct.train.disk import told
+from reinstruct.train.outside import told
 from reinstruct.train.profiles import DEEPSPEED, PROFILES, announce
 from reinstruct.train.settings import Pretrain, Sft
 

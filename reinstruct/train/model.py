@@ -5,12 +5,14 @@ The one rule: a base that cannot be trained is refused with what was expected, b
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reinstruct.errors import TrainingError
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_NO_DECODER = "{base} is a model of encoder and decoder; a base must be a decoder alone, one that goes on with a text"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
@@ -22,6 +24,8 @@ def expect_model(base: str) -> None:
     if not folder.exists():
         return
     wanted = {"config.json": ("config.json",), "weights": WEIGHTS, "tokenizer files": TOKENIZERS}
+    if _encodes_and_decodes(folder / "config.json"):
+        raise TrainingError(_NO_DECODER.format(base=base))
     missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
     if missing:
         raise TrainingError(f"{_no_model(base)} (missing: {', '.join(missing)})")
@@ -56,6 +60,8 @@ def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str
     options: dict[str, Any] = {"quantization_config": _four_bits()} if quantize else {}
     try:
         config = AutoConfig.from_pretrained(base)
+        if getattr(config, "is_encoder_decoder", False):
+            raise TrainingError(_NO_DECODER.format(base=base))
         for name in _dropouts(config) if dropout else ():
             setattr(config, name, dropout)
         model: Any = AutoModelForCausalLM.from_pretrained(base, config=config, dtype=torch.float32, **options)
@@ -123,6 +129,15 @@ def _four_bits() -> Any:
 
 def _could_be_hub_id(base: str) -> bool:
     return not base.startswith(("/", ".", "~")) and base.count("/") <= 1 and "\\" not in base
+
+
+def _encodes_and_decodes(config: Path) -> bool:
+    """Whether a configuration, if it is there and can be read, is one of T5's kind."""
+    try:
+        told: Any = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and bool(cast(dict[str, Any], told).get("is_encoder_decoder"))
 
 
 def _no_model(base: str) -> str:

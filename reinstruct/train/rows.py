@@ -31,12 +31,25 @@ class Refused(Struct, frozen=True):
     tokens: int = 0
 
 
+class Notes(Struct, frozen=True):
+    """What is kept beside the rows of a file."""
+
+    refused: list[Refused]
+    with_messages: bool
+    licences: dict[str, int]
+
+
+NOTES = "notes"
+_NOTES = msgspec.json.Decoder(Notes)
+
+
 class Rows(NamedTuple):
     """What became of a dataset."""
 
     rows: TokenRows
     refused: list[Refused]
     with_messages: bool
+    licences: dict[str, int]  # rows of each
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -59,31 +72,33 @@ def read_examples(paths: Sequence[str]) -> Iterator[Example]:
 
 def encode_once(paths: Sequence[str], tokenizer: Any, max_tokens: int, kept: Path) -> Rows:
     """As `encode_all` for the examples of these files, from the file `kept` if it was made of the same."""
-    key = digest([file_digest(paths), _tokenizer_digest(tokenizer), max_tokens])
+    key = digest([NOTES, file_digest(paths), _tokenizer_digest(tokenizer), max_tokens])
     found = read(kept, key)
     if found is None:
         encoded = encode_all(read_examples(paths), tokenizer, max_tokens)
-        refused = msgspec.json.encode(encoded.refused).decode()
-        notes = {"refused": refused, "with_messages": str(int(encoded.with_messages))}
+        notes = {NOTES: msgspec.json.encode(Notes(*encoded[1:])).decode()}
         write(encoded.rows, kept, key, notes)
         found = read(kept, key) or (encoded.rows, notes)
     rows, notes = found
-    return Rows(rows, msgspec.json.decode(notes["refused"], type=list[Refused]), notes["with_messages"] == "1")
+    told = _NOTES.decode(notes[NOTES])
+    return Rows(rows, told.refused, told.with_messages, told.licences)
 
 
 def encode_all(examples: Iterable[Example], tokenizer: Any, max_tokens: int) -> Rows:
     """Every example as a Row or a Refused. TrainingError if not one row is left."""
     rows: list[Row] = []
     refused: list[Refused] = []
+    licences = Counter[str]()
     with_messages = False
     for example in examples:
         encoded = encode(example, tokenizer, max_tokens)
         if isinstance(encoded, Row):
             rows.append(encoded)
+            licences[example.licence] += 1
             with_messages |= bool(example.messages)
         else:
             refused.append(encoded)
-    found = Rows(TokenRows.of(rows), refused, with_messages)
+    found = Rows(TokenRows.of(rows), refused, with_messages, dict(licences))
     if not rows:
         counts = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items()) or "there are none"
         raise TrainingError(f"no usable training example (max_tokens is {max_tokens}): {counts}")

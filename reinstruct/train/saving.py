@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from reinstruct.train.checkpoints import Checkpoints
-from reinstruct.train.disk import told
+from reinstruct.train.outside import told
 
 WEIGHTS, OPTIMIZER, SCHEDULER = "model.safetensors", "optimizer.pt", "scheduler.pt"  # where transformers looks for them
 

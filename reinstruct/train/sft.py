@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from reinstruct.train.arguments import processes
 from reinstruct.train.finished import building, is_first, tried
 from reinstruct.train.fit import Fitted, fit
 from reinstruct.train.lora import FOLDER, merged, with_adapters
+from reinstruct.train.model_card import model_card
 from reinstruct.train.place import Place
 from reinstruct.train.rows import Rows, encode_once, write_refused
 from reinstruct.train.schedule import plan, split
@@ -65,6 +67,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
             shutil.copyfile(work / "log.jsonl", out / "log.jsonl")
             write_refused(found.refused, out / "rejected.jsonl")
             (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
+            (out / "README.md").write_text(model_card(job, found, metrics), encoding="utf-8")
     return metrics
 
 
@@ -78,6 +81,8 @@ def _metrics(found: Rows, fitted: Fitted, batch: int, settings: Sft) -> dict[str
     return {
         "rows": len(found.rows),
         "rejected": found.reasons,
+        "origins": dict(sorted(Counter(found.rows.origins).items())),
+        "licences": dict(sorted(found.licences.items())),
         "target_tokens": found.rows.target_tokens,
         "batch_size": batch,
         "epochs": round(len(fitted.curve) * batch / len(found.rows), 3),

@@ -1,0 +1,131 @@
+"""The card of a trained model: what its README.md says of where it comes from and how good it is.
+
+The one rule: the card says only what the job, its files and its measurements say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reinstruct.card import cell, table
+from reinstruct.train.rows import Rows
+from reinstruct.train.settings import Sft
+from reinstruct.train.tokens import file_digest
+
+if TYPE_CHECKING:
+    from reinstruct.train.job import Job
+
+SHOWN = 12  # points of the loss curve
+USE = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto")
+{asked}
+reply = model.generate(**asked, max_new_tokens=200)
+print(tokenizer.decode(reply[0, asked["input_ids"].shape[1]:], skip_special_tokens=True))
+```"""
+CONVERSATION = """asked = tokenizer.apply_chat_template(
+    [{"role": "user", "content": "..."}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+)"""
+PLAIN = 'asked = tokenizer("...", return_tensors="pt")'
+
+
+def model_card(job: Job[Sft], found: Rows, metrics: Mapping[str, Any]) -> str:
+    """The card as Markdown with a YAML header, for the folder of the model."""
+    sections = [
+        _header(job),
+        _data(job, found, metrics),
+        _licences(job, found),
+        _results(metrics),
+        _settings(job.settings),
+        f"## How to use it\n\n{USE.format(folder='.', asked=CONVERSATION if found.with_messages else PLAIN)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def licence_of(base: str) -> str:
+    """What the card in a model's folder states as its licence; nothing where there is no card, as for a hub id."""
+    card = Path(base) / "README.md"
+    header = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL) if card.is_file() else None
+    stated = re.search(r"^license:\s*(\S.*)$", header[1], re.MULTILINE) if header else None
+    return stated[1].strip() if stated else ""
+
+
+def _header(job: Job[Sft]) -> str:
+    licence, is_folder = licence_of(job.base), Path(job.base).exists()
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    lines += [] if is_folder else [f"base_model: {json.dumps(job.base)}"]
+    lines += [f"license: {json.dumps(licence)}"] if licence else []
+    adapters = ", through adapters that are merged into it" if job.settings.lora_rank else ""
+    return "\n".join([*lines, "---", "", "# Fine-tuned model", "", f"Made of {_told(job.base)}{adapters}."])
+
+
+def _data(job: Job[Sft], found: Rows, metrics: Mapping[str, Any]) -> str:
+    """Files by their content, rows by where they come from, and what was refused."""
+    files = [
+        (_told(path), f"{Path(path).stat().st_size:,}", digest)
+        for path, digest in zip(job.data, file_digest(job.data), strict=True)
+    ]
+    origins = sorted(metrics["origins"].items(), key=lambda origin: (-origin[1], origin[0]))
+    lines = ["## Data", "", *table(("File", "Bytes", "SHA-256"), files), ""]
+    lines += table(("Origin", "Rows"), [(name or "none stated", f"{count:,}") for name, count in origins])
+    if found.reasons:
+        refused = [(reason, f"{count:,}") for reason, count in found.reasons.items()]
+        lines += ["", "Rows that were refused, and why:", "", *table(("Reason", "Rows"), refused)]
+    return "\n".join(lines)
+
+
+def _licences(job: Job[Sft], found: Rows) -> str:
+    ranked = sorted(found.licences.items(), key=lambda licence: (-licence[1], licence[0]))
+    rows = [(name or "none stated", f"{count:,}") for name, count in ranked]
+    base = cell(licence_of(job.base)) or "not stated where it lies"
+    note = "Those of the texts that rows were made from, as their sources state them; nobody checked them."
+    return "\n".join(["## Licences", "", f"Base: {base}.", "", note, "", *table(("Licence", "Rows"), rows)])
+
+
+def _results(metrics: Mapping[str, Any]) -> str:
+    packing = metrics["packing"]
+    told = [
+        ("Rows", f"{metrics['rows']:,}"),
+        ("Steps of rows each", f"{metrics['steps']:,} of {metrics['batch_size']}"),
+        ("Epochs", f"{metrics['epochs']:g}"),
+        ("Target tokens", f"{metrics['target_tokens']:,}"),
+        ("Tokens of a row (median, longest)", f"{packing['row_tokens']['median']:,}, {packing['row_tokens']['max']:,}"),
+        ("Loss at the end (nats per target token)", f"{metrics['loss']:g}"),
+        ("Tokens a second", f"{metrics['tokens_per_s']:,}"),
+    ]
+    if "held_out" in metrics:
+        kept = dict((step, loss) for step, loss in metrics["held_out"]).get(metrics["kept_step"])
+        told.append(("Saved step", f"{metrics['kept_step']:,}"))
+        told += [("Held-out loss there", f"{kept:g}")] if kept is not None else []
+    lines = ["## Results", "", *table(("Measure", "Value"), told), ""]
+    for title, curve in (("Loss", metrics["curve"]), ("Held-out loss", metrics.get("held_out", []))):
+        if curve:
+            lines += [*table(("Step", title), [(f"{step:,}", f"{loss:g}") for step, loss in thinned(curve)]), ""]
+    return "\n".join(lines).rstrip()
+
+
+def thinned(curve: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """At most SHOWN points of a curve, evenly spaced, with the first and the last."""
+    if len(curve) <= SHOWN:
+        return list(curve)
+    return [curve[round(at * (len(curve) - 1) / (SHOWN - 1))] for at in range(SHOWN)]
+
+
+def _settings(settings: Sft) -> str:
+    rows = [(name, json.dumps(value)) for name, value in vars(settings).items()]
+    return "\n".join(["## Settings", "", *table(("Setting", "Value"), rows)])
+
+
+def _told(path: str) -> str:
+    """A model or file without the folders of this machine: a hub id, or what stands from `steps/` on."""
+    if not Path(path).exists():
+        return f"`{path}`"
+    parts = Path(path).absolute().parts
+    steps = len(parts) - 1 - parts[::-1].index("steps") if "steps" in parts else len(parts) - 1
+    return f"`{'/'.join(parts[steps:])}`"

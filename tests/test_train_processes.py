@@ -1,0 +1,134 @@
+"""Several processes as the training operator starts them: bare torchrun in its environment, and one of them killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from reinstruct.errors import RecipeError, TrainingError
+from reinstruct.records import Example, to_table
+from reinstruct.store import LocalStore
+from reinstruct.train.checkpoints import Checkpoints
+from reinstruct.train.job import Job, check, run
+from reinstruct.train.settings import Sft
+from tests.conftest import tiny_model
+
+WORDS = ["river", "hill", "mill", "town", "sea"]
+STEPS = 30
+
+
+def job_in(folder, base="org/name", **changed):
+    said = [Example(id=f"e{n}", prompt=f"{WORDS[n % 5]} " * (1 + n % 7), target=f" {WORDS[n % 3]}!") for n in range(24)]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(to_table(said, Example), folder / "rows.parquet")
+    settings = Sft(epochs=STEPS / 6, learning_rate=1e-2, batch_size=4, max_tokens=256)
+    place = {"work": str(folder / "work"), "out": str(folder / "out")}
+    job = Job(kind="sft", data=(str(folder / "rows.parquet"),), base=base, settings=settings, **place)
+    return msgspec.structs.replace(job, **changed)
+
+
+def test_profiles_are_known_and_have_their_library(tmp_path):
+    with pytest.raises(RecipeError, match="profile is 'zero4'; accepted: ddp or fsdp or zero2 or zero3"):
+        check(job_in(tmp_path, profile="zero4"), find=str)
+
+    def find(name):
+        return None if name == "deepspeed" else name
+
+    check(job_in(tmp_path, profile="fsdp"), find)
+    with pytest.raises(TrainingError, match=r'profile zero2 needs deepspeed: pip install "reinstruct\[deepspeed\]"'):
+        check(job_in(tmp_path, profile="zero2"), find)
+
+
+def pods(job):
+    """Two agents of torchrun, each with one process, in the environment of a PyTorchJob's master and worker."""
+    path = Path(job.work).parent / "job.json"
+    path.write_bytes(msgspec.json.encode(job))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": port}
+    size = {"WORLD_SIZE": "2", "PET_NNODES": "2", "PET_NPROC_PER_NODE": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "-m", "reinstruct.train", "--config", str(path)]
+    started = []
+    for rank in ("0", "1"):
+        environment = {**os.environ, **address, **size, "RANK": rank, "PET_NODE_RANK": rank, "OMP_NUM_THREADS": "1"}
+        log = path.with_name(f"pod-{rank}.log").open("w")
+        started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+    return started
+
+
+def trains_on(agent):
+    """The training process of an agent."""
+    return next(child for child in psutil.Process(agent.pid).children() if "reinstruct.train" in child.cmdline())
+
+
+def finished(job):
+    """Exit codes of both pods, run to their end."""
+    return [agent.wait(timeout=300) for agent in pods(job)]
+
+
+def told(folder):
+    return json.loads((folder / "out" / "metrics.json").read_text())
+
+
+def tensors(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "out" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The folder of a job that one process did undisturbed, and the base."""
+    folder = tmp_path_factory.mktemp("alone")
+    base = tiny_model(folder / "base")
+    run(job_in(folder, base))
+    return folder, base
+
+
+def expect_same(folder, other):
+    """Loss curves and weights that differ by rounding alone."""
+    assert told(folder)["curve"] == [[step, pytest.approx(loss, abs=2e-3)] for step, loss in told(other)["curve"]]
+    assert len(told(folder)["curve"]) == STEPS
+    ours, theirs = tensors(folder), tensors(other)
+    assert {name: weight.shape for name, weight in ours.items()} == {name: each.shape for name, each in theirs.items()}
+    assert all(ours[name].allclose(theirs[name], atol=5e-3) for name in ours)
+    assert (folder / "out" / "config.json").read_text() == (other / "out" / "config.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["ddp", "fsdp"])
+def test_a_killed_process_ends_the_job_everywhere_and_the_next_one_goes_on(alone, tmp_path, profile):
+    job = job_in(tmp_path, alone[1], profile=profile, checkpoint_s=0.0)
+    kept = Checkpoints(LocalStore(job.work))
+    agents = pods(job)
+    deadline = time.monotonic() + 240
+    while max(kept.complete(), default=0) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    trains_on(agents[1]).send_signal(signal.SIGKILL)
+    assert all(agent.wait(timeout=120) for agent in agents)
+    assert "is gone or out of reach" in (tmp_path / "pod-0.log").read_text()
+    assert not (tmp_path / "out").exists()
+    reached = kept.complete()[-1]
+    assert 3 <= reached < STEPS
+    assert finished(msgspec.structs.replace(job, checkpoint_s=60.0)) == [0, 0]
+    assert told(tmp_path)["checkpoints"]["went_on_from"] == reached
+    expect_same(tmp_path, alone[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+@pytest.mark.parametrize("profile", ["zero2", "zero3"])
+def test_deepspeed_trains_like_one_process(alone, tmp_path, profile):
+    assert finished(job_in(tmp_path, alone[1], profile=profile)) == [0, 0]
+    expect_same(tmp_path, alone[0])
