@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -28,6 +28,7 @@ from reinstruct.report_funnel import Funnel, funnel_of, main_path
 from reinstruct.report_models import AskedStep, asked_steps
 from reinstruct.report_rows import LOOKED_AT, Run, kind_of, model_ids, open_run
 from reinstruct.report_text import Clip
+from reinstruct.report_trainings import TrainingView, trainings
 from reinstruct.store import Store
 
 SAMPLES = 30
@@ -71,17 +72,6 @@ class SampleView:
     url: str
     link: str
     licence: str
-
-
-@dataclass(frozen=True)
-class TrainingView:
-    """One trained model. `numbers`: rows, steps, epochs, last loss, efficiency, tokens a second, time; or none yet."""
-
-    label: str
-    step: str
-    state: str
-    numbers: tuple[str, ...] = ()
-    curve: Markup | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +165,7 @@ def report_of(store: Store, plan: Plan, now: datetime | None = None) -> Report:
         lengths=_histograms(run),
         looked_at=LOOKED_AT,
         asked=asked_steps(run),
-        trainings=_trainings(run),
+        trainings=trainings(run, lambda spec: _state(run, spec)),
         losses=losses,
         verdict=text.loss_sentence(known, {loss.label: loss.tokens for loss in losses}, len(losses) - len(known)),
     )
@@ -258,39 +248,6 @@ def _histograms(run: Run) -> tuple[tuple[str, Markup], ...]:
             title = f"{what.capitalize()} lengths"
             drawn.append((title, figures.histogram(title, series, "characters")))
     return tuple(drawn)
-
-
-def _trainings(run: Run) -> tuple[TrainingView, ...]:
-    labels = {step_id: label for label, step_id in run.plan.models.items()}
-    trained = [spec for spec in run.plan.steps if kind_of(spec) in ("Train", "TrainBase")]
-    return tuple(_training(run, spec, labels.get(spec.id, spec.name)) for spec in trained)
-
-
-def _training(run: Run, spec: StepSpec, label: str) -> TrainingView:
-    result = run.results.get(spec.id)
-    if result is None or not result.shards:
-        return TrainingView(label, spec.id, _state(run, spec) or "nothing recorded")
-    metrics = result.shards[0].metrics
-    points = _points(metrics.get("curve"))
-    curve = figures.line_chart(f"Training loss of {label}", points, "step", "loss (nats)") if points else None
-    return TrainingView(label, spec.id, "", tuple(_numbers(metrics)), curve)
-
-
-def _numbers(metrics: dict[str, Any]) -> list[str]:
-    packing: Any = metrics.get("packing")
-    known = {**metrics, **packing} if isinstance(packing, dict) else metrics
-    shown = [("rows", 0), ("steps", 0), ("epochs", 1), ("loss", 3), ("efficiency", 2), ("tokens_per_s", 0)]
-    seconds = text.measured(metrics, "seconds")
-    numbers = [text.number(text.measured(known, name), digits) for name, digits in shown]
-    return [*numbers, "–" if seconds is None else text.duration(seconds)]
-
-
-def _points(curve: Any) -> list[tuple[float, float]]:
-    if not isinstance(curve, list):
-        return []
-    entries = [dict(enumerate(entry)) for entry in cast(list[list[Any]], curve)]
-    points = [(text.measured(entry, 0), text.measured(entry, 1)) for entry in entries]
-    return [(step, loss) for step, loss in points if step is not None and loss is not None]
 
 
 def _loss(run: Run, label: str, step_id: str) -> LossView:

@@ -217,6 +217,10 @@ def fill(store, graph, pairs=None):
     finish(store, graph.seed, {"parts": rows_part(store, graph.seed, "parts", 0, seeds, Pair)})
     curve = [[step, 3.0 - step / 10] for step in range(1, 11)]
     metrics = {"rows": 5, "rejected": {}, "steps": 10, "epochs": 3.0, "loss": 2.0, "seconds": 65, "tokens_per_s": 1200}
+    tokens = {"min": 9, "median": 40, "p95": 80, "max": 1200}
+    metrics |= {"packing": {"row_tokens": tokens, "efficiency": 0.987, "efficiency_if_padded": 0.123}}
+    metrics |= {"rejected": {"target_too_long": 3}, "checkpoints": {"written": 2, "lost_s": 0.25}}
+    metrics |= {"held_out": [[5, 2.9], [10, 2.75]], "kept_step": 10}
     for step in (graph.backward, graph.tuned):
         finish(
             store, step, {"metrics": {**metrics, "curve": curve}, "counts": [Count("Train", read=5, kept=5, written=5)]}
@@ -397,6 +401,16 @@ def test_steps_under_way_tell_how_far_they_are(store, graph):
     assert states["concat"] == "waits for seed, write"
 
 
+def test_trainings_say_what_they_learnt_from_and_what_it_took(finished, graph, tmp_path):
+    tuned = report_of(finished, graph.plan()).trainings[-1]
+    assert tuned.numbers == ("5", "10", "3.0", "2.000", "2.750 at step 10", f"1{THIN}200", f"1{THIN}min 5{THIN}s")
+    assert tuned.rows == ("target_too_long 3", f"9 / 40 / 80 / 1{THIN}200", "0.99", "0.12", f"2, 0.2{THIN}s")
+    assert [title for title, _ in tuned.curves] == ["tuned", "tuned: held-out rows"]
+    text = page_of(finished, graph.plan(), tmp_path).text
+    assert "target_too_long 3" in text
+    assert "2.750 at step 10" in text
+
+
 def test_a_recipe_without_models_losses_or_settings_says_so(store, graph, tmp_path):
     kept = graph.corpus
     finish(store, kept, {"counts": [Count("Read")]})
@@ -413,7 +427,8 @@ def test_metrics_of_any_shape_do_not_break_the_page(store, graph, tmp_path):
     report = report_of(store, plan)
     backward = next(training for training in report.trainings if training.label == "backward")
     assert backward.numbers == ("–",) * 7
-    assert backward.curve is not None
+    assert backward.rows == ("none", "–", "–", "–", "–")
+    assert [title for title, _ in backward.curves] == ["backward"]
     assert report.losses[0].nll is None
     assert "not measured yet" in page_of(store, plan, tmp_path).text
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import DistributedType, PartialState
 from trl.trainer.sft_config import SFTConfig
 
 from reinstruct.train.checkpoints import FOLDER
@@ -20,7 +20,10 @@ CHECKPOINTING_FROM = 1_000_000_000  # parameters; above, activations are recompu
 
 def processes() -> PartialState:
     """The processes of this job, as torchrun made them; without a GPU they must be told that they compute on CPUs."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if under_deepspeed() and not torch.cuda.is_available():  # accelerate leaves DeepSpeed to GPUs unless told so
+        state.distributed_type = DistributedType.DEEPSPEED
+    return state
 
 
 def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) -> SFTConfig:
@@ -55,7 +58,7 @@ def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) ->
         dataset_kwargs={"skip_prepare_dataset": True},
         **_rates(schedule),
         **_evaluation(settings),
-        **divided(place.profile),
+        **divided(place.profile, on_gpu=on_gpu),
     )
 
 

@@ -100,7 +100,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
         ("Tokens a second", f"{metrics['tokens_per_s']:,}"),
     ]
     if "held_out" in metrics:
-        kept = dict((step, loss) for step, loss in metrics["held_out"]).get(metrics["kept_step"])
+        kept = dict(map(tuple, metrics["held_out"])).get(metrics["kept_step"])
         told.append(("Saved step", f"{metrics['kept_step']:,}"))
         told += [("Held-out loss there", f"{kept:g}")] if kept is not None else []
     lines = ["## Results", "", *table(("Measure", "Value"), told), ""]

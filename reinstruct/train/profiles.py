@@ -31,12 +31,13 @@ def under_deepspeed() -> bool:
     return os.environ.get(ANNOUNCED) == "true"
 
 
-def divided(profile: str) -> dict[str, Any]:
+def divided(profile: str, *, on_gpu: bool = True) -> dict[str, Any]:
     """Arguments of transformers' Trainer for a profile."""
     if profile == "fsdp":
         return {"fsdp": True, "fsdp_config": dict(FSDP)}
     if profile in DEEPSPEED:
-        return {"deepspeed": _zero(3 if profile == "zero3" else 2)}
+        kept: dict[str, Any] = {} if on_gpu else {"accelerator_config": {"use_configured_state": True}}
+        return {"deepspeed": _zero(3 if profile == "zero3" else 2), **kept}
     return {}
 
 
