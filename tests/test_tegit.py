@@ -15,14 +15,12 @@ from reinstruct.llm import Reply, Scripted
 from reinstruct.plan import Model, read, walk
 from reinstruct.planning import Ask, plan_run
 from reinstruct.recipes.tegit import (
-    DESIGN,
-    DESIGN_CHAT,
     FIELDS,
     NAMES,
-    OPENING,
     Design,
     DesignRules,
     JoinToText,
+    Prompts,
     TeachDesign,
     tegit,
 )
@@ -33,6 +31,7 @@ from reinstruct.tables import read_parts
 from reinstruct.worker import run_shard
 from tests.conftest import SEED
 
+DESIGN, DESIGN_CHAT = Prompts().design, Prompts().teach
 REQUIRED = ("instruction", "output")
 TEXT = "Home | Shop | About. Rivers carry water from the hills to the sea. They feed towns and turn mills. Buy now!"
 GOOD = "#instruction#: What do rivers do?\n#input#:\n#output#: They carry water to the sea and turn mills."
@@ -198,11 +197,10 @@ def test_a_reply_cut_in_a_second_design_still_holds_the_first():
     assert isinstance(parse(Reply(f"{GOOD}\n#instruction#: And ano", "length")), Pair)
 
 
-def test_the_prompts_are_filled_and_explain_themselves_with_the_marks():
-    for template in (DESIGN, DESIGN_CHAT):
-        assert template.placeholders == {"document"}
-    assert isinstance(read_fields(DESIGN_CHAT.text, NAMES, REQUIRED), Fields)
-    assert DESIGN.text.endswith(OPENING)
+def test_the_prompts_explain_themselves_with_the_marks():
+    for prompts in (Prompts(), Prompts.chinese()):
+        assert isinstance(read_fields(prompts.teach.text, NAMES, REQUIRED), Fields)
+        assert prompts.design.fill(document="d").endswith(f"#{prompts.marks[0]}#:")
 
 
 RULES = DesignRules(
