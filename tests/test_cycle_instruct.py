@@ -13,17 +13,17 @@ from reinstruct.layout import ensure_layout
 from reinstruct.llm import Reply, Scripted
 from reinstruct.plan import Concat, Dataset, Map, Model, Outcome, Step, Train, read, walk
 from reinstruct.planfile import specs
-from reinstruct.recipes import cycle_instruct as recipe
-from reinstruct.recipes.cycle_instruct import ANSWER, ASK, Answer, Polish, Rebuild, cycle_instruct, text_distance
+from reinstruct.recipes.cycle_instruct import Answer, Polish, Prompts, Rebuild, cycle_instruct, text_distance
 from reinstruct.records import Document, Drop, Pair, Rejected, question, to_table
 from reinstruct.stages.cluster import PruneClusters
-from reinstruct.stages.instruct import Template, example
+from reinstruct.stages.instruct import example
 from reinstruct.stages.sentences import whole_sentences
 from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.store import LocalStore
 from reinstruct.worker import run_shard
 from tests.test_worker import rejected, rows
 
+PROMPTS = Prompts()
 MODEL = Model(uri="base")
 TELLING = "Steel is iron with a little carbon in it. The carbon makes it hard, and heat makes it hard or soft again. "
 
@@ -187,7 +187,7 @@ def test_whole_sentences():
 
 
 def test_a_cut_off_answer_keeps_its_whole_sentences():
-    stage, asks = Answer(MODEL, ANSWER), document("How do bees find their way home?")
+    stage, asks = Answer(MODEL, PROMPTS.answer), document("How do bees find their way home?")
     answer = stage.parse(asks, Reply(" By the sun. By the sme", "length"))
     assert isinstance(answer, Pair)
     assert (answer.instruction, answer.output, answer.document) == (asks.text, "By the sun.", asks.text)
@@ -200,7 +200,7 @@ def test_a_cut_off_answer_keeps_its_whole_sentences():
 
 
 def test_polishing_must_leave_a_text_what_it_is():
-    stage, asks = Polish(MODEL, recipe.POLISH_QUESTION), document("How do they find their way home?")
+    stage, asks = Polish(MODEL, PROMPTS.polish_question), document("How do they find their way home?")
     polished = stage.parse(asks, Reply("How do honey bees find their way home?"))
     assert polished == document("How do honey bees find their way home?")
     assert stage.parse(asks, Reply("Sure! Bees use the sun as a compass, see below.")) == Drop(
@@ -215,7 +215,7 @@ def test_how_far_a_polished_text_may_be_is_a_bound():
     said = "How do honey bees find their way home?"
     distance = text_distance(asks.text, said)
     for most, kept in ((distance, True), (distance - 0.001, False)):
-        made = Polish(MODEL, recipe.POLISH_QUESTION, max_distance=most).parse(asks, Reply(said))
+        made = Polish(MODEL, PROMPTS.polish_question, max_distance=most).parse(asks, Reply(said))
         assert isinstance(made, Document) is kept
 
 
@@ -230,24 +230,17 @@ def test_distance_of_texts():
 
 
 @pytest.mark.parametrize(
-    ("gold", "prompt"), [("instruction", ASK.fill(response="The sun.")), ("output", ANSWER.fill(instruction="How?"))]
+    ("gold", "prompt"),
+    [("instruction", PROMPTS.ask.fill(response="The sun.")), ("output", PROMPTS.answer.fill(instruction="How?"))],
 )
 def test_the_round_trip_asks_with_the_made_up_half_and_measures_against_the_real_one(gold, prompt):
     real = "How?" if gold == "instruction" else "The sun."
     pair = Pair(id="a", instruction="How?", output="The sun.", document=real)
-    stage = Rebuild(MODEL, ASK if gold == "instruction" else ANSWER, gold)
+    stage = Rebuild(MODEL, PROMPTS.ask if gold == "instruction" else PROMPTS.answer, gold)
     assert stage.prompt(pair) == prompt
     assert [(score.name, score.value) for score in stage.parse(pair, Reply(real)).scores] == [("cycle_distance", 0)]
     assert stage.parse(pair, Reply("")).scores[0].value == 1
     assert question(stage.parse(pair, Reply("x"))) == "How?"
-
-
-def test_every_prompt_is_filled():
-    for name, value in vars(recipe).items():
-        if isinstance(value, Template):
-            filled = value.fill(**{placeholder: f"<{placeholder}>" for placeholder in value.placeholders})
-            text = filled if isinstance(filled, str) else filled[-1].content
-            assert all(text.count(f"<{placeholder}>") == 1 for placeholder in value.placeholders), name
 
 
 def corpus_of(folder: Path) -> Dataset[Document]:
