@@ -113,6 +113,7 @@ STEPS = (
     (51200, 32, 1600),
 )
 
+
 @dataclass(frozen=True)
 class Prompts(Wording):
     """What is said to the models: `rate` to those that judge, as a turn of `chat` or, to a `judge` of its own, as a

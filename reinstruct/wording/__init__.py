@@ -45,7 +45,9 @@ class Wording:
         """RecipeError unless the prompt `name` tells the model of the marks its reply is read by."""
         text: str = getattr(self, name).text
         missing = [mark for mark in marks if mark not in text]
-        expect(not missing, f"prompts.{name}", _short(text), f"a text that holds {' and '.join(marks)}, as replies must")
+        expect(
+            not missing, f"prompts.{name}", _short(text), f"a text that holds {' and '.join(marks)}, as replies must"
+        )
 
     def expect_read(self, verdict: Rating | Choice, asked: str, *lessons: str) -> None:
         """RecipeError unless what is `asked` for, and taught by the `lessons`, is what `verdict` reads."""
