@@ -14,8 +14,8 @@ from reinstruct.plan import Model, Outcome, Step, walk
 from reinstruct.recipes.back_and_forth import CLOSE, OPEN, Prompts, RewriteSpan, back_and_forth, span
 from reinstruct.records import Document, Drop, Example, Message, Pair
 from reinstruct.stages.segment import KeepWithinContext
+from tests.in_process import rejected
 from tests.scripted_world import World
-from tests.test_worker import rejected
 
 PROMPTS = Prompts()
 SEED, WEB = PROMPTS.seed_tag, PROMPTS.web_tag

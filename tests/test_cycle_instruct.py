@@ -6,12 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reinstruct.commit import close, result_of
 from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
-from reinstruct.layout import ensure_layout
 from reinstruct.llm import Reply, Scripted
-from reinstruct.plan import Concat, Dataset, Map, Model, Outcome, Step, Train, read, walk
+from reinstruct.plan import Dataset, Map, Model, Outcome, Step, Train, read, walk
 from reinstruct.planfile import specs
 from reinstruct.recipes.cycle_instruct import Answer, Polish, Prompts, Rebuild, cycle_instruct, text_distance
 from reinstruct.records import Document, Drop, Pair, Rejected, question, to_table
@@ -20,8 +18,7 @@ from reinstruct.stages.instruct import example
 from reinstruct.stages.sentences import whole_sentences
 from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.store import LocalStore
-from reinstruct.worker import run_shard
-from tests.test_worker import rejected, rows
+from tests.in_process import make_rows, rejected, rows
 
 PROMPTS = Prompts()
 MODEL = Model(uri="base")
@@ -329,24 +326,14 @@ def script(prompt: str) -> str:
     return "zzz " * 30 if number == "13" else f"River number {number} is {number} miles long, from spring to sea."
 
 
-def run_untrained(store: LocalStore, answer, *targets: Step) -> None:
-    """All the targets need but training: the worker asks for a model by its id, and the script answers."""
-    for step in walk(*targets):
-        if isinstance(step.action, (Train, Concat)) or result_of(store, step.id) is not None:
-            continue
-        layout = ensure_layout(store, step, shards=1, min_rows=1)
-        for shard in range(len(layout.shards)):
-            run_shard(store, step, shard, lambda model: Scripted(answer))
-        close(store, step.id)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Store and steps of a whole run."""
     folder = tmp_path_factory.mktemp("run")
     steps = by_name(planned(folder, cycles=1, prune=PruneClusters(share=0.1, clusters=2)))
     store = LocalStore(folder / "store")
-    run_untrained(store, script, *steps.values())
+    for step in steps.values():
+        make_rows(store, step, lambda model: Scripted(script))
     return store, steps
 
 
@@ -391,7 +378,7 @@ def test_a_question_asked_of_two_texts_teaches_once(tmp_path):
         return "What is there to say about rivers?" if "### The question" in prompt else script(prompt)
 
     distinct = steps["distinct-1"]
-    run_untrained(store, ask, distinct)
+    make_rows(store, distinct, lambda model: Scripted(ask))
     assert len(rows(store, distinct)) == 1
     assert {row.reason for row in rejected(store, distinct)} == {"duplicate"}
 

@@ -16,8 +16,8 @@ from reinstruct.records import Document, Example, Pair
 from reinstruct.stages.segment import SegmentRules
 from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
+from tests.in_process import rejected
 from tests.scripted_world import World
-from tests.test_worker import rejected
 
 SEED, WEB = Prompts().seed_tag, Prompts().web_tag
 BODY = "It takes {n} days, and the whole town of place number {n} comes to help with it. " * 9

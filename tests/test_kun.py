@@ -27,8 +27,7 @@ from reinstruct.records import Document, Drop, Pair
 from reinstruct.settings import settings_from
 from reinstruct.stages.judge import Score, TeachVerdict
 from reinstruct.store import LocalStore
-from tests.scripted_world import make_rows
-from tests.test_worker import rejected, rows
+from tests.in_process import make_rows, rejected, rows
 
 PROMPTS = Prompts()
 

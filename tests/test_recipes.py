@@ -26,8 +26,8 @@ from reinstruct.stage import Ask as AskStage
 from reinstruct.stages.instruct import Template
 from reinstruct.stages.text import SelectAdvice
 from reinstruct.store import LocalStore
-from tests.scripted_world import World, make_rows, write
-from tests.test_worker import rejected, rows
+from tests.in_process import make_rows, rejected, rows
+from tests.scripted_world import World, write
 
 CARE = " It is a matter of care and of time, as with all good things in a kitchen, and nobody is born with it. " * 2
 ADVICE = "\n".join(
