@@ -247,7 +247,11 @@ def files(folder: Path) -> dict[str, str]:
         ("humpback", {"verdict": "mt_bench"}, "with [["),
         ("humpback", {"verdict": "out_of_five"}, "with /5 or out of 5"),
         ("humpback", {"teach_rating": True, "prompts.blame": "坏。"}, "prompts.blame is '坏。'; accepted: a judgement"),
-        ("humpback", {"prompts": "chines"}, "setting prompts is 'chines' (did you mean 'chinese'?); accepted: chinese"),
+        (
+            "humpback",
+            {"prompts": "chines"},
+            "setting prompts is 'chines' (did you mean 'chinese'?); accepted: english, chi",
+        ),
         (
             "humpback",
             {"prompts.rate": "{instruction}"},
@@ -281,6 +285,13 @@ def test_one_prompt_is_changed_on_the_ground_of_a_language():
 def flat(table: dict[str, Any]) -> list[tuple[str, str]]:
     nested = [(f"{name}.text", value["text"]) for name, value in table.items() if isinstance(value, dict)]
     return [*nested, *((name, value) for name, value in table.items() if isinstance(value, str) and name != "preset")]
+
+
+def test_the_settings_of_a_plan_tell_the_prompts_that_were_changed(tmp_path: Path):
+    plan = plan_run(Ask("tegit", files(tmp_path), {"prompts": "english", "prompts.chat.text": "{instruction}\n"}))
+    assert {name: value for name, value in plan.settings.items() if name.startswith("prompts")} == {
+        "prompts.chat.text": "{instruction}\n"
+    }
 
 
 def test_every_file_of_words_is_a_recipes():

@@ -182,6 +182,11 @@ Question:
     )
 
     @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
     def chinese(cls) -> Prompts:
         """All of them in Chinese."""
         return worded(cls, "humpback.chinese", "back_and_forth.chinese")

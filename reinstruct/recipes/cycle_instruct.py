@@ -249,6 +249,11 @@ and nothing else.
     )
 
     @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
     def chinese(cls) -> Prompts:
         """All of them in Chinese."""
         return worded(cls, "cycle_instruct.chinese")

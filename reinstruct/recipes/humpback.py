@@ -165,6 +165,11 @@ First give your reasons in a few sentences. Then end with a line that holds the 
     blame: str = "Parts of the answer are missing.\nScore: 2"
 
     @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
     def chinese(cls) -> Prompts:
         """All of them in Chinese."""
         return worded(cls, "humpback.chinese")

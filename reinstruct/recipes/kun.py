@@ -252,6 +252,11 @@ class Prompts(Wording):
     chat: Template = Template("{instruction}", chat=True)
 
     @classmethod
+    def chinese(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
     def english(cls) -> Prompts:
         """All of them in English."""
         return worded(cls, "kun.english")

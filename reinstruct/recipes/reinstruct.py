@@ -199,6 +199,11 @@ A curious person talks to an AI assistant. The assistant's answers are useful, t
     )
 
     @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
     def chinese(cls) -> Prompts:
         """All of them in Chinese."""
         return worded(cls, "reinstruct.chinese")

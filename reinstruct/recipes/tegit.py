@@ -259,6 +259,11 @@ A person asks an assistant for something. The assistant does it well.
     )
 
     @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
     def chinese(cls) -> Prompts:
         """All of them in Chinese."""
         return worded(cls, "tegit.chinese")
