@@ -94,7 +94,9 @@ def _plan(
 
 def _default(setting: recipes.Setting) -> Any:
     """None stands for the fields of a class of the recipe's own as they are."""
-    return setting.type() if setting.default is None and dataclasses.is_dataclass(setting.type) else setting.default
+    if setting.default is None and dataclasses.is_dataclass(setting.type):
+        return cast(type[Any], setting.type)()
+    return setting.default
 
 
 def changed(name: str, value: Any, default: Any) -> Iterator[tuple[str, Any]]:
