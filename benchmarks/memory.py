@@ -116,7 +116,7 @@ def main() -> None:
     many = parser.parse_args().documents
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    with WellAnswering() as server:
+    with WellAnswering(remembers=False) as server:
         few_mb, many_mb = (peaks(documents, server.url) for documents in (many // 10, many))
     print(f"{'step':<20}{many // 10:>12,}{many:>12,}   documents, peak MB")
     for step in many_mb:
