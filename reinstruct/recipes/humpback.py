@@ -50,13 +50,13 @@ def humpback(
 ) -> Outcome:
     """Plan the method.
 
-    `seed` are pairs or Open Assistant trees; of those in the language (of the `prompts`, unless `seed_language` names
-    another), `seed_size` are taken. `candidates` samples that
-    many segments before any model sees them, `size` that many curated pairs in each round; 0 takes all. Pairs rated
-    `keep` or more are curated; a step fails if more than `max_unreadable` of its verdicts cannot be read. A `judge`
-    (any chat model) rates in place of the forward models; it does not change, so there is one round. `teach_rating`
-    adds lessons in judging to the forward models that rate, for bases too small to follow a scale. With `paper_steps`,
-    epochs and batch are the paper's wherever `seed_size` and `size` tell how much data there is.
+    `seed` are pairs or Open Assistant trees; of those in the language (that of the `prompts`, unless `seed_language`
+    names another), `seed_size` are taken. `candidates` samples that many segments before any model sees them, `size`
+    that many curated pairs in each round; 0 takes all. Pairs rated `keep` or more are curated; a step fails if more
+    than `max_unreadable` of its verdicts cannot be read. A `judge` (any chat model) rates in place of the forward
+    models; it does not change, so there is one round. `teach_rating` adds lessons in judging to the forward models that
+    rate, for bases too small to follow a scale. With `paper_steps`, epochs and batch are the paper's wherever
+    `seed_size` and `size` tell how much data there is.
     """
     if rounds < 1:
         raise RecipeError(f"rounds is {rounds}; accepted: how often pairs are curated, 1 or more")
