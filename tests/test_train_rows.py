@@ -5,7 +5,7 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
@@ -124,6 +124,7 @@ TURNS = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), st.text
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[go]{% endif %}"
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(
     prompt=st.text(max_size=60) | TURNS.map(tuple),
     target=st.text(min_size=1, max_size=60) | st.sampled_from([END, f"a{END}b", "### User\n", "[go]"]),
