@@ -72,7 +72,8 @@ class HeldOutTrainer(SFTTrainer):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             self._save(str(folder), self._gathered(dtype))
         else:
-            model.to(dtype)
+            if dtype:
+                model.to(dtype)
             self.save_model(str(folder))
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
 
@@ -87,7 +88,7 @@ class HeldOutTrainer(SFTTrainer):
         for name, shard in shards.items():
             weight = shard.full_tensor() if isinstance(shard, DTensor) else shard
             if self.args.should_save:
-                gathered[name] = copied(weight).to(dtype)
+                gathered[name] = copied(weight).to(dtype or weight.dtype)
         return gathered
 
 
