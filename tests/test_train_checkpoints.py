@@ -1,5 +1,7 @@
 """Checkpoints: what counts after a kill or damage, in a folder and in a bucket, and what writing them costs."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -10,11 +12,13 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
-from reinstruct.errors import RecipeError, StoreError
+from reinstruct.errors import RecipeError, StoreError, TrainingError
 from reinstruct.records import Example, to_table
 from reinstruct.store import LocalStore
 from reinstruct.train.checkpoints import Checkpoints, Found, owner
+from reinstruct.train.finished import building, tried
 from reinstruct.train.job import Job, check, run
 from reinstruct.train.settings import Sft
 from tests.conftest import tiny_model
@@ -145,6 +149,7 @@ def job(tmp_path):
     """Trains a model of one layer in ten steps."""
     words = ["river", "hill", "mill", "town", "sea"]
     said = [Example(id=f"e{n}", prompt=f"{words[n % 5]} " * (1 + n % 7), target=f" {words[n % 3]}!") for n in range(20)]
+    said = [replace(row, origin="seed", licence="cc0-1.0") if n < 12 else row for n, row in enumerate(said)]
     pq.write_table(to_table(said, Example), tmp_path / "rows.parquet")
     settings = Sft(epochs=2, learning_rate=1e-2, batch_size=4, max_tokens=256)
     place = {"work": str(tmp_path / "work"), "out": str(tmp_path / "out")}
@@ -153,9 +158,9 @@ def job(tmp_path):
 
 def test_wrong_places_and_numbers_are_refused_before_anything_is_spent(job):
     with pytest.raises(RecipeError, match="keep_checkpoints is 0; accepted: a number above 0"):
-        check(msgspec.structs.replace(job, keep_checkpoints=0), find=str)
+        check(replace(job, keep_checkpoints=0), find=str)
     with pytest.raises(StoreError, match="no store for 'floppy://a'"):
-        check(msgspec.structs.replace(job, checkpoints="floppy://a"), find=str)
+        check(replace(job, checkpoints="floppy://a"), find=str)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +169,7 @@ def base(tmp_path_factory):
 
 
 def elsewhere(job, folder, **changed):
-    return msgspec.structs.replace(job, work=str(folder / "work"), out=str(folder / "out"), **changed)
+    return replace(job, work=str(folder / "work"), out=str(folder / "out"), **changed)
 
 
 def weights(folder):
@@ -186,7 +191,7 @@ def stop_at(step):
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_costs_steps_and_nothing_else(job, base, tmp_path, capsys):
-    job = msgspec.structs.replace(job, base=base)
+    job = replace(job, base=base)
     whole = run(elsewhere(job, tmp_path / "whole"))
     cut = elsewhere(
         job, tmp_path / "cut", checkpoint_s=0.0, checkpoints=str(tmp_path / "elsewhere"), keep_checkpoints=3
@@ -219,7 +224,7 @@ sys.exit(main())
     ("checkpoint_s", "place"), [(0.0, "work/checkpoints/checkpoint-1"), (60.0, "out")], ids=["checkpoint", "model"]
 )
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_done(job, base, tmp_path, checkpoint_s, place):
-    job = msgspec.structs.replace(job, base=base, checkpoint_s=checkpoint_s)
+    job = replace(job, base=base, checkpoint_s=checkpoint_s)
     (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
     command = [sys.executable, "-c", LIMITED, "40000", str(tmp_path / "job.json")]  # bytes; the weights are 100,000
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -232,3 +237,59 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_done(job, base, tmp
     if checkpoint_s:
         run(job)
         assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def spoil_a_number(folder):
+    change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(float("nan")))
+
+
+def lose_a_weight(folder):
+    change_weights(folder, lambda weights: weights.pop("model.norm.weight"))
+
+
+def cut_the_file(folder):
+    (folder / "model.safetensors").write_bytes(weights(folder)[:5000])
+
+
+def change_weights(folder, change):
+    from safetensors.torch import load_file, save_file
+
+    loaded = load_file(folder / "model.safetensors")
+    change(loaded)
+    save_file(loaded, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_a_number, "model.norm.weight holds values that are no numbers"),
+        (lose_a_weight, "its files lack model.norm.weight"),
+        (cut_the_file, "model.safetensors cannot be read"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "it cannot be loaded and asked"),
+    ],
+)
+def test_a_model_of_no_use_does_not_appear(base, tmp_path, spoil, said):
+    def save():
+        with building(tmp_path / "out", tried) as folder:
+            shutil.copytree(base, folder, dirs_exist_ok=True)
+            spoil(folder)
+
+    with pytest.raises(TrainingError, match=f"the trained model is of no use: {said}"):
+        save()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_finished_model_names_its_files_and_carries_its_card(job, base):
+    run(replace(job, base=base))
+    out = Path(job.out)
+    named = {file["name"]: file for file in json.loads((out / "manifest.json").read_text())["files"]}
+    assert named.keys() == {path.name for path in out.iterdir()} - {"manifest.json"}
+    assert named["model.safetensors"]["sha256"] == hashlib.sha256(weights(out)).hexdigest()
+    card = (out / "README.md").read_text()
+    rows = Path(job.data[0])
+    assert f"| rows.parquet | {rows.stat().st_size:,} | {hashlib.sha256(rows.read_bytes()).hexdigest()} |" in card
+    for line in ("| seed | 12 |", "| none stated | 8 |", "| cc0-1.0 | 12 |", "| epochs | 2 |", "| Rows | 20 |"):
+        assert line in card
+    assert str(rows.parent) not in card

@@ -62,7 +62,7 @@ def _header(job: Job[Sft]) -> str:
     lines += [] if is_folder else [f"base_model: {json.dumps(job.base)}"]
     lines += [f"license: {json.dumps(licence)}"] if licence else []
     adapters = ", through adapters that are merged into it" if job.settings.lora_rank else ""
-    return "\n".join([*lines, "---", "", "# Fine-tuned model", "", f"Made of {_told(job.base)}{adapters}."])
+    return "\n".join([*lines, "---", "", "# Fine-tuned model", "", f"Made of {cell(_told(job.base))}{adapters}."])
 
 
 def _data(job: Job[Sft], found: Rows, metrics: Mapping[str, Any]) -> str:
@@ -125,7 +125,7 @@ def _settings(settings: Sft) -> str:
 def _told(path: str) -> str:
     """A model or file without the folders of this machine: a hub id, or what stands from `steps/` on."""
     if not Path(path).exists():
-        return f"`{path}`"
+        return path
     parts = Path(path).absolute().parts
     steps = len(parts) - 1 - parts[::-1].index("steps") if "steps" in parts else len(parts) - 1
-    return f"`{'/'.join(parts[steps:])}`"
+    return "/".join(parts[steps:])
