@@ -339,7 +339,7 @@ def test_lengths_count_characters_not_bytes(store, graph):
 def test_figures_say_in_words_what_they_show(finished, graph, tmp_path):
     page = page_of(finished, graph.plan(), tmp_path)
     figures = page.all("svg")
-    assert len(figures) == 3 + 2 + 2
+    assert len(figures) == 3 + 2 + 2 * 2
     assert all(attrs["role"] == "img" for attrs in figures)
     assert len(page.all("title")) == 1 + len(figures)
     assert len(page.all("desc")) == len(figures)

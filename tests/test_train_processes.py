@@ -61,7 +61,8 @@ def pods(job):
     command = [sys.executable, "-m", "torch.distributed.run", "-m", "reinstruct.train", "--config", str(path)]
     started = []
     for rank in ("0", "1"):
-        environment = {**os.environ, **address, **size, "RANK": rank, "PET_NODE_RANK": rank, "OMP_NUM_THREADS": "1"}
+        here = {"RANK": rank, "PET_NODE_RANK": rank, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+        environment = {**os.environ, **address, **size, **here}
         log = path.with_name(f"pod-{rank}.log").open("w")
         started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
     return started
