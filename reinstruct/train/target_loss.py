@@ -13,6 +13,7 @@ import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl.trainer.sft_trainer import SFTTrainer
 
 from reinstruct.train.batches import IGNORED
@@ -76,6 +77,8 @@ class HeldOutTrainer(SFTTrainer):
                 model.to(dtype)
             self.save_model(str(folder))
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+        if self.is_deepspeed_enabled:
+            unset_hf_deepspeed_config()  # or models loaded from now on would be divided, too
 
     def _gathered(self, dtype: Any) -> dict[str, torch.Tensor]:
         """All weights, in the memory of the first process; one at a time where others are held up for it."""
