@@ -59,8 +59,8 @@ def dataset_card(store: Store, plan: Plan) -> str:
         _made(run, funnel),
         _funnel(funnel),
         _fields(),
-        _ranked("Licences", LICENCE_NOTE, licences),
-        _ranked("Sources", SOURCE_NOTE, run.count("source", collection)),
+        ranked("Licences", LICENCE_NOTE, licences),
+        ranked("Sources", SOURCE_NOTE, run.count("source", collection)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -144,7 +144,8 @@ def _fields() -> str:
     return "\n".join(["## Fields", "", "| Field | Type | Meaning |", "| --- | --- | --- |", *lines])
 
 
-def _ranked(title: str, note: str, rows: Counter[str]) -> str:
+def ranked(title: str, note: str, rows: Counter[str]) -> str:
+    """A section with a table of the commonest values and their rows."""
     if not rows:
         return f"## {title}\n\nThe dataset has no rows yet."
     listed = [(name or "none recorded", number(count)) for name, count in rows.most_common(LISTED)]
@@ -154,5 +155,6 @@ def _ranked(title: str, note: str, rows: Counter[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; cells are any text."""
     lines = [head, ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
