@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Gather
 from reinstruct.stages.keep import pick, spread, worth_of
-from reinstruct.stages.shingles import FACTOR, shingles
+from reinstruct.stages.shingles import FACTOR, Shingles, shingled
 from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
-_BYTES = 1 << 20  # of text, signed at once
+_BYTES = 1 << 21  # of text, signed at once
 _LINKS = 1 << 17  # held before those that are there twice are dropped
 
 
@@ -68,7 +67,7 @@ class DropNearDuplicates(Gather[R]):
         start = 0
         for frame in rows.read(self.field):
             for piece in _pieces(frame, self.field):
-                keys = band_keys(shingles(piece[self.field], self.shingle), self.bands, self.rows)
+                keys = band_keys(shingled(piece[self.field], self.shingle), self.bands, self.rows)
                 yield keys.with_columns(pl.col("row") + start)
                 start += piece.height
 
@@ -82,20 +81,22 @@ def _pieces(frame: pl.DataFrame, field: str) -> Iterator[pl.DataFrame]:
         start += rows
 
 
-def band_keys(found: pl.DataFrame, bands: int, rows: int) -> pl.DataFrame:
+def band_keys(found: Shingles, bands: int, rows: int) -> pl.DataFrame:
     """`key` (of one band of a signature) and `row` for each band of each text that has shingles."""
     from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
-    runs = found["row"].rle().struct.unnest()
-    ends = pl.concat([pl.Series([0], dtype=pl.UInt64), runs["len"].cum_sum().cast(pl.UInt64)])
-    signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found["key"]), _numbers(ends), bands * rows, _SEED)
-    filled = pa.py_buffer(array("I", chain.from_iterable(signed.to_rows())))
-    slots = pl.Series(pa.Array.from_buffers(pa.uint32(), len(filled) // 4, [None, filled])).cast(pl.UInt64)
-    key = pl.int_range(len(runs) * bands, dtype=pl.UInt64, eager=True) % bands
+    count = found.rows.height * bands
+    ends = pl.concat([pl.Series([0]), found.rows["len"].cast(pl.Int64).cum_sum()]).cast(pl.UInt64)
+    signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found.keys), _numbers(ends), bands * rows, _SEED)
+    filled = array("I")
+    for signature in signed.to_rows():
+        filled.fromlist(signature)
+    slots = pl.Series(pa.Array.from_buffers(pa.uint32(), count * rows, [None, pa.py_buffer(filled)])).cast(pl.UInt64)
+    key = pl.int_range(count, dtype=pl.UInt64, eager=True) % bands
     for slot in range(rows):
         key = key * FACTOR + slots.gather_every(rows, slot)
     key = key ^ (key // 2**29)  # mix the high bits, which choose the partition, into the low ones and back
-    owner = runs["value"].gather(pl.int_range(len(runs) * bands, eager=True) // bands)
+    owner = found.rows["row"][pl.int_range(count, dtype=pl.UInt32, eager=True) // bands]
     return pl.DataFrame({"key": key * FACTOR, "row": owner})
 
 
