@@ -24,7 +24,7 @@ from reinstruct.stages.shingles import FACTOR, Shingles, shingled
 from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
-_BYTES = 1 << 21  # of text, signed at once
+_BYTES = 1 << 20  # of text, signed at once
 _LINKS = 1 << 17  # held before those that are there twice are dropped
 
 
@@ -65,20 +65,25 @@ class DropNearDuplicates(Gather[R]):
     def _keys(self, rows: Rows) -> Iterator[pl.DataFrame]:
         """Band keys of all rows: `key` and `row`."""
         start = 0
-        for frame in rows.read(self.field):
-            for piece in _pieces(frame, self.field):
-                keys = band_keys(shingled(piece[self.field], self.shingle), self.bands, self.rows)
-                yield keys.with_columns(pl.col("row") + start)
-                start += piece.height
+        for texts in _pieces(frame[self.field] for frame in rows.read(self.field)):
+            keys = band_keys(shingled(texts, self.shingle), self.bands, self.rows)
+            yield keys.with_columns(pl.col("row") + start)
+            start += len(texts)
 
 
-def _pieces(frame: pl.DataFrame, field: str) -> Iterator[pl.DataFrame]:
-    """The frame in slices of about _BYTES of text: texts may be of any length, and memory is to stay the same."""
-    number = frame[field].str.len_bytes().fill_null(0).cum_sum() // _BYTES
-    start = 0
-    for rows in number.rle().struct.field("len"):
-        yield frame.slice(start, rows)
-        start += rows
+def _pieces(columns: Iterator[pl.Series]) -> Iterator[pl.Series]:
+    """The texts in pieces of about _BYTES: they may be of any length, and memory is to stay the same."""
+    held, size = list[pl.Series](), 0
+    for column in columns:
+        start = 0
+        for end, length in enumerate(column.str.len_bytes().fill_null(0).to_list(), 1):
+            size += length
+            if size >= _BYTES:
+                yield pl.concat([*held, column.slice(start, end - start)], rechunk=True)
+                held, size, start = [], 0, end
+        held.append(column.slice(start))
+    if held:
+        yield pl.concat(held, rechunk=True)
 
 
 def band_keys(found: Shingles, bands: int, rows: int) -> pl.DataFrame:
