@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
@@ -40,6 +40,8 @@ class DropNearDuplicates(Gather[R]):
     row without it comes last); ties fall to the first. Source: Broder 1997 (shingles, MinHash), Leskovec et al.,
     Mining of Massive Datasets, section 3.4 (banding); the defaults are FineWeb's, https://arxiv.org/abs/2406.17557.
     """
+
+    version: ClassVar[int] = 2
 
     field: str = "text"
     shingle: int = 5
