@@ -137,6 +137,36 @@ def test_keys_are_those_of_the_words_in_order():
     assert in_ascii.rows()[2:] == [(1, keys[0]), (1, keys[1])]
 
 
+def test_texts_come_in_pieces_of_about_the_same_size():
+    sizes = [10, 3_000_000, 0, 600_000, 700_000, 5, 2_000_000, 1]
+    texts = pl.Series(["x" * size for size in sizes])
+    pieces = list(near_duplicates._pieces(iter([texts.head(3), texts.slice(3, 1), texts.slice(4)])))
+    assert [piece.str.len_bytes().to_list() for piece in pieces] == [
+        [10, 3_000_000],
+        [0, 600_000, 700_000],
+        [5, 2_000_000],
+        [1],
+    ]
+    assert list(near_duplicates._pieces(iter([]))) == []
+
+
+def test_words_are_the_same_among_texts_of_all_kinds():
+    rows = [
+        "plain words only",
+        "it’s “quoted” – so",
+        "a\u00a0space © here",
+        "naïve ÉCOLE",
+        "中文 and İstanbul ΣΑΣ",
+        "",
+        None,
+    ]
+    found = shingles.shingles(pl.Series(rows), 1)
+    for row, text in enumerate(rows):
+        wanted = pl.Series(words(text or ""), dtype=pl.String).hash().to_list()
+        assert found.filter(pl.col("row") == row)["key"].to_list() == wanted
+    assert words(rows[4]) == ["中", "文", "and", "istanbul", "σασ"]
+
+
 def test_pairs_are_found_as_often_as_banding_says(tmp_path):
     pairs, edits = 200, 7
     base = texts(pairs)
