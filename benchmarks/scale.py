@@ -28,7 +28,9 @@ MOST_RATIO, MOST_GROWTH_MB = 1.10, 100.0
 
 RUN = """
 import json, resource, sys, time
+from contextlib import suppress
 from reinstruct.corpus.open import open_source
+from reinstruct.errors import CorpusError
 from reinstruct.plan import read
 from reinstruct.planfile import Plan, specs
 from reinstruct.records import Document
@@ -45,7 +47,8 @@ corpus, store, workers = sys.argv[1], LocalStore(sys.argv[2]), int(sys.argv[3])
 data = read(open_source(corpus, Document)).gather(DropDuplicates(), name="deduplicate")
 data = data.gather(DropNearDuplicates(), name="near-duplicates").map(SelectAdvice(), name="select")
 began = time.perf_counter()
-LocalRunner(store, Quiet(), workers).run(Plan(recipe="scale", steps=specs(data.step), data=data.step.id))
+with suppress(CorpusError):  # sentences put together are no advice: of few documents the last step keeps none
+    LocalRunner(store, Quiet(), workers).run(Plan(recipe="scale", steps=specs(data.step), data=data.step.id))
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 steps = [data.step.inputs[0].inputs[0].inputs[0], data.step.inputs[0].inputs[0], data.step.inputs[0], data.step]
 print(json.dumps({
