@@ -59,8 +59,8 @@ def dataset_card(store: Store, plan: Plan) -> str:
         _made(run, funnel),
         _funnel(funnel),
         _fields(),
-        _ranked("Licences", LICENCE_NOTE, licences),
-        _ranked("Sources", SOURCE_NOTE, run.count("source", collection)),
+        ranked("Licences", LICENCE_NOTE, licences),
+        ranked("Sources", SOURCE_NOTE, run.count("source", collection)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -108,15 +108,15 @@ def _made(run: Run, funnel: Funnel) -> str:
         *("", "## How it was made", "", f"Plan: `{plan.id}`"),
     ]
     if plan.settings:
-        lines += ["", *_table(("Setting", "Value"), [(key, _plain(value)) for key, value in plan.settings.items()])]
+        lines += ["", *table(("Setting", "Value"), [(key, _plain(value)) for key, value in plan.settings.items()])]
     steps = [(spec.name, model) for spec in plan.steps for model in model_ids(spec)]
     if steps:
-        lines += ["", *_table(("Step", "Model it uses"), steps)]
+        lines += ["", *table(("Step", "Model it uses"), steps)]
     makers = run.makers()
     if makers:
         ranked = sorted(makers, key=lambda made: (-makers[made], made.stage, made.prompt))
         rows = [(made.stage, made.model, made.prompt, share(makers[made], makers.total())) for made in ranked[:LISTED]]
-        lines += ["", *_table(("Stage", "Model", "Prompt version", "Share of lineage entries looked at"), rows)]
+        lines += ["", *table(("Stage", "Model", "Prompt version", "Share of lineage entries looked at"), rows)]
     return "\n".join(lines)
 
 
@@ -128,7 +128,7 @@ def _funnel(funnel: Funnel) -> str:
     if not funnel.main:
         return "## Rows kept and rejected\n\nNo step between the corpus and the dataset is finished."
     head = ("Stage", "Read", "Kept", "Rejected", "Reasons")
-    return "\n".join(["## Rows kept and rejected", "", *_table(head, [_stage(row) for row in funnel.main])])
+    return "\n".join(["## Rows kept and rejected", "", *table(head, [_stage(row) for row in funnel.main])])
 
 
 def _stage(row: StageRow) -> tuple[str, ...]:
@@ -144,15 +144,17 @@ def _fields() -> str:
     return "\n".join(["## Fields", "", "| Field | Type | Meaning |", "| --- | --- | --- |", *lines])
 
 
-def _ranked(title: str, note: str, rows: Counter[str]) -> str:
+def ranked(title: str, note: str, rows: Counter[str]) -> str:
+    """A section with a table of the commonest values and their rows."""
     if not rows:
         return f"## {title}\n\nThe dataset has no rows yet."
     listed = [(name or "none recorded", number(count)) for name, count in rows.most_common(LISTED)]
     left = len(rows) - len(listed)
     more = ["", f"and {number(left)} more."] if left > 0 else []
-    return "\n".join([f"## {title}", "", note, "", *_table((title[:-1], "Rows"), listed), *more])
+    return "\n".join([f"## {title}", "", note, "", *table((title[:-1], "Rows"), listed), *more])
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; cells are any text."""
     lines = [head, ["---"] * len(head), *([cell(value) for value in row] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]

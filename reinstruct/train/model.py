@@ -128,7 +128,7 @@ def _could_be_hub_id(base: str) -> bool:
 def _no_model(base: str) -> str:
     return (
         f"no model at {base!r}: expected a folder with config.json, weights and tokenizer files, "
-        "a hub id, or scratch:tiny"
+        "a hub id, bundled:mini, or scratch:tiny"
     )
 
 

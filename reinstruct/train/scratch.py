@@ -6,9 +6,11 @@ The one rule: size and seed say everything; with the same documents they give th
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from reinstruct.errors import TrainingError
 from reinstruct.train import model as models
@@ -41,10 +43,14 @@ class Size:
     token_budget: int
     learning_rate: float
     positions: int = 2048
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.05
+    stored: str = "float32"
 
 
 SIZES = {
     "tiny": Size(4096, 128, 3, 4, 352, 256, 4, 400_000, 4e-3),
+    "mini": Size(4096, 192, 4, 3, 512, 512, 4, 12_000_000, 3e-3, schedule="wsd", warmup_ratio=0.02, stored="bfloat16"),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
 }
 
@@ -54,6 +60,8 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     settings = job.settings
     size = SIZES[settings.size]
     models.quiet()
+    if settings.tokens:
+        size = replace(size, token_budget=settings.tokens)
     texts = list(read_texts(job.data, size.token_budget * CHARACTERS_PER_TOKEN, settings.seed))
     _expect_enough(sum(map(len, texts)))
     tokenizer = train_tokenizer(texts, size.vocabulary)
@@ -61,9 +69,12 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     schedule = plan(size, len(rows), settings.seed, processes().num_processes)
     with building(Path(job.out)) as out:
         place = Place(Path(job.work), out, job.checkpoint_s, job.loader_workers, progress)
-        fitted = fit(new_model(size, tokenizer, settings.seed), tokenizer, TokenRows.of(rows), schedule, place)
+        model, stored = new_model(size, tokenizer, settings.seed), getattr(torch, size.stored)
+        fitted = fit(model, tokenizer, TokenRows.of(rows), schedule, place, saved=lambda trained: trained.to(stored))
         metrics = {
             "rows": len(texts),
+            "characters": sum(map(len, texts)),
+            "parameters": model.num_parameters(),
             "rejected": {},
             "target_tokens": len(rows) * size.block,
             "batch_size": schedule.batch,
@@ -102,9 +113,8 @@ def plan(size: Size, rows: int, seed: int, processes: int = 1) -> Schedule:
     """As many steps as the token budget gives, but no block more than PASSES times."""
     batch = max(processes, min(size.batch, rows) // processes * processes)
     tokens = min(size.token_budget, PASSES * rows * size.block)
-    settings = Sft(
-        learning_rate=size.learning_rate, schedule="cosine", warmup_ratio=0.05, weight_decay=0.1, beta2=0.95, seed=seed
-    )
+    rates = {"learning_rate": size.learning_rate, "schedule": size.schedule, "warmup_ratio": size.warmup_ratio}
+    settings = Sft(**rates, weight_decay=0.1, beta2=0.95, seed=seed)
     return Schedule(max(1, tokens // (batch * size.block)), batch, settings)
 
 
