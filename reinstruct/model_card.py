@@ -28,6 +28,11 @@ from reinstruct.tables import read_parts
 FOLDER = "model"
 CURVE = 100  # points of the training loss that metrics.json keeps
 
+LICENCE_NOTE = "Documents the model was trained on, by the licence their source states."
+HELD_OUT_NOTE = (
+    "Of sources no part of which was trained on: their texts' first sentence is given, the rest is measured."
+)
+
 
 def publish_model(store: Store, plan: Plan) -> tuple[Path, dict[str, Any]]:
     """The finished model's folder, at `model` in the store, and its figures. Files of weights are linked."""
@@ -59,9 +64,7 @@ def model_card(store: Store, plan: Plan, figures: Mapping[str, Any]) -> str:
         _samples(store, plan),
         _recipe(plan),
         _selection(funnel_of(run).main),
-        ranked(
-            "Licences", "Documents the model was trained on, by the licence their source states.", run.count("licence")
-        ),
+        ranked("Licences", LICENCE_NOTE, run.count("licence")),
         ranked("Sources", "The collections these documents are from.", run.count("source", collection)),
     ]
     return "\n\n".join(sections) + "\n"
@@ -104,8 +107,8 @@ def _about(plan: Plan, figures: Mapping[str, Any], documents: int) -> str:
     return f"""# A base model of {figures["parameters"]:,} parameters
 
 Trained from nothing by `reinstruct pretrain` on {number(documents)} English documents of
-{figures["characters"]:,} characters in all. It continues text; it follows no instructions until it is tuned, and it knows
-next to nothing: what it says of the world is made up.
+{figures["characters"]:,} characters in all. It continues text; it follows no instructions until it is tuned, and it
+knows next to nothing: what it says of the world is made up.
 
 Architecture: Llama, tied embeddings, byte-level BPE tokenizer trained on the same text, in the Hugging Face format."""
 
@@ -122,8 +125,7 @@ def _figures_table(figures: Mapping[str, Any]) -> str:
         ("Steps, sequences of a step", f"{figures['steps']:,}, {figures['batch_size']}"),
         ("Epochs", f"{figures['epochs']}"),
     ]
-    note = "Held-out texts are of sources no part of which was trained on; their first sentence is given, the rest measured."
-    return "\n".join(["## Figures", "", note, "", *table(("Figure", "Value"), rows)])
+    return "\n".join(["## Figures", "", HELD_OUT_NOTE, "", *table(("Figure", "Value"), rows)])
 
 
 def _samples(store: Store, plan: Plan) -> str:

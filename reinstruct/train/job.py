@@ -40,8 +40,9 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     """What to train or measure, from what, and where to.
 
     `data` are Parquet files: of Example rows for sft and loss, of rows with a `text` for base. `base` is a model
-    folder or hub id (sft and loss only); in JSON also a bundled model. `work` keeps checkpoints between attempts; `out` appears when all is done.
-    `settings` are Pretrain for base, else Sft, of which loss uses `max_tokens` alone.
+    folder or hub id (sft and loss only); `make_job` takes bundled models too. `work` keeps checkpoints between
+    attempts; `out` appears when all is done. `settings` are Pretrain for base, else Sft, of which loss uses
+    `max_tokens` alone.
     `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
     make batches (0: the training process itself); neither changes the model.
     """
