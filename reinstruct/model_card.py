@@ -29,9 +29,7 @@ FOLDER = "model"
 CURVE = 100  # points of the training loss that metrics.json keeps
 
 LICENCE_NOTE = "Documents the model was trained on, by the licence their source states."
-HELD_OUT_NOTE = (
-    "Of sources no part of which was trained on: their texts' first sentence is given, the rest is measured."
-)
+HELD_OUT_NOTE = "Of sources no part of which was trained on. Each text's first sentence is given, the rest measured."
 
 
 def publish_model(store: Store, plan: Plan) -> tuple[Path, dict[str, Any]]:

@@ -44,7 +44,7 @@ _CODE = re.compile(
     r"://|www\.|[{}<>|=\\~^]|\w\(|\w_\w|::|\w@\w|->|\$\w|(?<!\w)[-/.]\w+/|\w\[|[a-z][A-Z]\w*[a-z][A-Z]|0x\w"
 )
 _OTHER = re.compile(r"[^\x20-\x7e\n]")
-_LETTER_OR_SPACE = re.compile(r"[A-Za-z ]")
+_PROSE = re.compile(r"[A-Za-z ,.;:!?'\"-]")
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,10 @@ class KeepLicences(Filter[Document]):
     licences: tuple[str, ...] = ()
 
     def reason(self) -> pl.Expr:
-        if not self.licences:
-            return pl.lit(None, dtype=pl.String)
         pattern = "(?i)" + "|".join(map(re.escape, self.licences))
         licence = pl.col("licence").fill_null("")
-        return first_reason([("no_licence", licence == ""), ("other_licence", ~licence.str.contains(pattern))])
+        missing = (licence == "") & bool(self.licences)
+        return first_reason([("no_licence", missing), ("other_licence", ~licence.str.contains(pattern))])
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,12 @@ class KeepParagraphs(Transform[Document, Document]):
 
     min_words: int = 4
     max_heading_words: int = 12
-    min_letters: float = 0.93  # letters and spaces, of all characters
+    min_prose: float = 0.93  # letters, spaces and the marks of sentences, of all characters
     max_other: float = 0.01  # of characters outside of ASCII
 
     def __post_init__(self) -> None:
         expect(self.min_words >= 1, "KeepParagraphs.min_words", self.min_words, "1 or more")
-        for name in ("min_letters", "max_other"):
+        for name in ("min_prose", "max_other"):
             expect(0 <= getattr(self, name) <= 1, f"KeepParagraphs.{name}", getattr(self, name), "a share, 0 to 1")
 
     def apply(self, record: Document) -> Document | Drop:
@@ -100,7 +99,7 @@ class KeepParagraphs(Transform[Document, Document]):
     def _is_english(self, line: str) -> bool:
         if _CODE.search(line) or len(_OTHER.findall(line)) > self.max_other * len(line):
             return False
-        return len(_LETTER_OR_SPACE.findall(line)) >= self.min_letters * len(line)
+        return len(_PROSE.findall(line)) >= self.min_prose * len(line)
 
 
 @dataclass(frozen=True)

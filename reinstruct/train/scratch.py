@@ -44,13 +44,13 @@ class Size:
     learning_rate: float
     positions: int = 2048
     schedule: str = "cosine"
-    warmup_ratio: float = 0.05
+    warmup_steps: int = 0  # 0: a twentieth of the steps
     stored: str = "float32"
 
 
 SIZES = {
     "tiny": Size(4096, 128, 3, 4, 352, 256, 4, 400_000, 4e-3),
-    "mini": Size(4096, 192, 4, 3, 512, 512, 4, 12_000_000, 3e-3, schedule="wsd", warmup_ratio=0.02, stored="bfloat16"),
+    "mini": Size(4096, 192, 4, 3, 512, 512, 4, 12_000_000, 3e-3, schedule="wsd", warmup_steps=100, stored="bfloat16"),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
 }
 
@@ -113,9 +113,10 @@ def plan(size: Size, rows: int, seed: int, processes: int = 1) -> Schedule:
     """As many steps as the token budget gives, but no block more than PASSES times."""
     batch = max(processes, min(size.batch, rows) // processes * processes)
     tokens = min(size.token_budget, PASSES * rows * size.block)
-    rates = {"learning_rate": size.learning_rate, "schedule": size.schedule, "warmup_ratio": size.warmup_ratio}
-    settings = Sft(**rates, weight_decay=0.1, beta2=0.95, seed=seed)
-    return Schedule(max(1, tokens // (batch * size.block)), batch, settings)
+    steps = max(1, tokens // (batch * size.block))
+    warmup = (size.warmup_steps - 0.5) / steps if 0 < size.warmup_steps < steps / 2 else 0.05  # it is rounded up
+    rates = {"learning_rate": size.learning_rate, "schedule": size.schedule, "warmup_ratio": warmup}
+    return Schedule(steps, batch, Sft(**rates, weight_decay=0.1, beta2=0.95, seed=seed))
 
 
 def _expect_enough(characters: int) -> None:
