@@ -45,7 +45,7 @@ class Level:
         self.totals = np.add.reduceat(self.times, first)
         self.kinds = np.append(first[1:], len(self.runs)) - first
         once, twice = (int((self.times == n).sum()) for n in (1, 2))
-        self.discount = once / max(1, once + 2 * twice)
+        self.discount = once / max(1, once + 2 * twice) or 0.5
 
     def shorter(self) -> "Level":
         return Level(last(self.runs, self.length - 1), self.length - 1)

@@ -89,7 +89,7 @@ def test_mistakes_are_named(corpus):
 
 
 MISTAKES = {
-    "a size there is not": (["--size", "mnii"], ["size is 'mnii'", "tiny or mini or small"]),
+    "a size there is not": (["--size", "mnii"], ["size is 'mnii'", "tiny, mini, small"]),
     "an unknown flag": (["--licences", "x"], ["--licences"]),
     "a file for --out": (["--out", "{corpus}"], ["--out is", "is a file"]),
     "tokens below 0": (["--tokens", "-5"], ["tokens is -5"]),

@@ -162,7 +162,7 @@ class Pretrain:
     tokens: int = 0
 
     def __post_init__(self) -> None:
-        expect(self.size in SIZES, "size", self.size, " or ".join(SIZES))
+        expect(self.size in SIZES, "size", self.size, ", ".join(SIZES))
         expect(self.tokens >= 0, "tokens", self.tokens, "0 or more")
 
 
