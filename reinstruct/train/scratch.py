@@ -50,7 +50,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(4096, 128, 3, 4, 352, 256, 4, 400_000, 4e-3),
-    "mini": Size(4096, 192, 4, 3, 512, 512, 4, 12_000_000, 3e-3, schedule="wsd", warmup_steps=100, stored="bfloat16"),
+    "mini": Size(4096, 128, 4, 4, 352, 512, 4, 12_000_000, 4e-3, schedule="wsd", warmup_steps=100, stored="bfloat16"),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
 }
 
@@ -115,8 +115,15 @@ def plan(size: Size, rows: int, seed: int, processes: int = 1) -> Schedule:
     tokens = min(size.token_budget, PASSES * rows * size.block)
     steps = max(1, tokens // (batch * size.block))
     warmup = (size.warmup_steps - 0.5) / steps if 0 < size.warmup_steps < steps / 2 else 0.05  # it is rounded up
-    rates = {"learning_rate": size.learning_rate, "schedule": size.schedule, "warmup_ratio": warmup}
-    return Schedule(steps, batch, Sft(**rates, weight_decay=0.1, beta2=0.95, seed=seed))
+    settings = Sft(
+        learning_rate=size.learning_rate,
+        schedule=size.schedule,
+        warmup_ratio=warmup,
+        weight_decay=0.1,
+        beta2=0.95,
+        seed=seed,
+    )
+    return Schedule(steps, batch, settings)
 
 
 def _expect_enough(characters: int) -> None:
