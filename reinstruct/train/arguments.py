@@ -51,6 +51,7 @@ def arguments(schedule: Schedule, folder: Path, passes: int, parameters: int, lo
         dataloader_num_workers=loader_workers,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
+        use_cache=True,  # as saved in config.json, for whoever generates; training itself asks for none
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         **_rates(schedule),
