@@ -9,7 +9,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from reinstruct.layout import output_parts
 from reinstruct.planfile import Plan, StepSpec, steps_of
 from reinstruct.pretrain import HELD, WRITTEN
 from reinstruct.records import Example, Pair
-from reinstruct.report_funnel import funnel_of
+from reinstruct.report_funnel import StageRow, stage_rows
 from reinstruct.report_rows import open_run
 from reinstruct.report_text import number
 from reinstruct.store import Store
@@ -61,7 +61,7 @@ def model_card(store: Store, plan: Plan, figures: Mapping[str, Any]) -> str:
         _figures_table(figures),
         _samples(store, plan),
         _recipe(plan),
-        _selection(funnel_of(run).main),
+        _selection(stage_rows(run)[0]),
         ranked("Licences", LICENCE_NOTE, run.count("licence")),
         ranked("Sources", "The collections these documents are from.", run.count("source", collection)),
     ]
@@ -140,10 +140,10 @@ def _recipe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _selection(rows: Any) -> str:
+def _selection(rows: Sequence[StageRow]) -> str:
     listed = [(row.stage, number(row.read), number(row.kept), ", ".join(_reasons(row))) for row in rows]
     return "\n".join(["## Selection", "", *table(("Stage", "Read", "Kept", "Rejected for"), listed)])
 
 
-def _reasons(row: Any) -> list[str]:
+def _reasons(row: StageRow) -> list[str]:
     return [f"{reason.name} {number(reason.rows)}" for reason in row.reasons]
