@@ -2,7 +2,7 @@
 
     python benchmarks/vllm_saturation.py [--prompts 500] [--rounds 5]
 
-A model of 51 million random parameters answers 500 prompts of mixed lengths with 6 tokens each, greedily and without
+A model of 51 million random parameters answers 500 prompts of mixed lengths with 16 tokens each, greedily and without
 end-of-text, so both sides do the same work. The peer is `vllm.LLM.generate` over all prompts at once. Both engines are
 loaded with the same flags, idle while the other is measured, and take turns; the ratio is the median of the rounds'.
 vLLM's environment is made by benchmarks/vllm_env.py.
@@ -26,8 +26,8 @@ from reinstruct.vllm_launch import Serving, find_vllm  # noqa: E402
 from reinstruct.vllm_server import Replicas  # noqa: E402
 
 GOAL = 0.97
-TOKENS = 6
-WORDS = (2, 14)  # of a prompt, at least and at most
+TOKENS = 16
+WORDS = (4, 40)  # of a prompt, at least and at most
 MODEL = ROOT / ".bench" / "random-51m"
 FLAGS = "--dtype float32 --enforce-eager --max-num-seqs 256 --max-num-batched-tokens 4096 --no-enable-prefix-caching"
 
@@ -87,7 +87,7 @@ def served_round(urls: tuple[str, ...], prompts: list[str]) -> tuple[float, int]
     """Seconds and tokens of all prompts through the server."""
     requests = (Request(str(n), prompt, position=n) for n, prompt in enumerate(prompts))
     began = time.perf_counter()
-    client = Served(urls, max_in_flight=256)
+    client = Served(urls)
     replies = [reply for batch in client.complete(requests, Sampling(max_tokens=TOKENS)) for _, reply in batch]
     seconds = time.perf_counter() - began
     assert len(replies) == len(prompts)

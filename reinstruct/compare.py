@@ -49,7 +49,9 @@ class Made:
     tokens_written: int
     seconds: float
     instruction_words: float | None
+    mean_instruction_words: float | None
     output_words: float | None
+    mean_output_words: float | None
     distinct_instructions: float | None
     distinct_outputs: float | None
     openings: float | None
@@ -175,7 +177,9 @@ _SHOWN = (
     ("tokens written", "tokens_written", 0),
     ("seconds of work", "seconds", 0),
     ("words of an instruction, median", "instruction_words", 0),
+    ("words of an instruction, mean", "mean_instruction_words", 1),
     ("words of an output, median", "output_words", 0),
+    ("words of an output, mean", "mean_output_words", 1),
     ("distinct word pairs, instructions", "distinct_instructions", 3),
     ("distinct word pairs, outputs", "distinct_outputs", 3),
     ("distinct openings", "openings", 3),
@@ -229,7 +233,9 @@ def _made(
         tokens_written=sum(done.completion_tokens for done in shards),
         seconds=sum(done.seconds for done in shards),
         instruction_words=_median(instructions),
+        mean_instruction_words=_mean(instructions),
         output_words=_median(outputs),
+        mean_output_words=_mean(outputs),
         distinct_instructions=diversity[0],
         distinct_outputs=diversity[1],
         openings=diversity[2],
@@ -280,6 +286,10 @@ def _word_counts(texts: Sequence[str]) -> list[int]:
 
 def _median(values: list[int]) -> float | None:
     return float(sorted(values)[len(values) // 2]) if values else None
+
+
+def _mean(values: list[int]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _number(value: float | None, digits: int) -> str:

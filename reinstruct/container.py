@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct, field
 
 from reinstruct.commit import Result, close, result_of
+from reinstruct.emptied import expect_documents
 from reinstruct.engines import TRANSFORMERS, Engine
 from reinstruct.errors import RecipeError, ReinstructError
 from reinstruct.layout import ensure_layout
@@ -85,6 +86,7 @@ def run_task(verb: str, task: Task, progress: Progress | None = None) -> dict[st
         done = run_shard(store, step, task.shard, opened, progress)
         return {"step": step.id, "shard": task.shard, "committed": done is not None}
     result = result_of(store, step.id) or _whole_step(store, step, opened, progress)
+    expect_documents(step, result)
     return {"step": step.id, "rows": result.rows, "uri": f"{store.root}/steps/{step.id}"}
 
 

@@ -23,6 +23,7 @@ import msgspec
 from reinstruct import errors
 from reinstruct.commit import Result, close, done_shards, result_of
 from reinstruct.container import verb_of
+from reinstruct.emptied import expect_documents
 from reinstruct.engines import OFFLINE, VLLM, Engine, Pool
 from reinstruct.errors import LLMUnavailable, ShardError
 from reinstruct.layout import ensure_layout, input_parts
@@ -116,6 +117,7 @@ class _Work:
         result = result_of(store, step.id)
         if result is not None:
             watcher.step_found(step, result)
+            expect_documents(step, result)
             return
         layout = ensure_layout(store, step, shards=self._shards(), min_rows=MIN_ROWS.get(verb_of(step), 1))
         missing = sorted(set(range(len(layout.shards))) - set(done_shards(store, step.id)))
@@ -131,6 +133,7 @@ class _Work:
             watcher.step_finished(step, result)
         else:  # killed between the last commit and the closing
             watcher.step_found(step, result)
+        expect_documents(step, result)
 
     def _tell_start(self) -> None:
         with self.lock:

@@ -33,7 +33,8 @@ class Served:
     stands for every address its host name has, looked up again every `resolve_s` seconds. Any setting below may also
     stand there: http://host:8000#max-in-flight=128&timeout-s=60.
 
-    `max_in_flight` is the most requests per server at once; fewer where a server turns requests away. `timeout_s` is
+    `max_in_flight` is the most requests per server at once; fewer where a server turns requests away. It is above what
+    a server works on at once (vLLM: 256 rows, or 1,024), so that a row that ends has a successor there. `timeout_s` is
     for one try. `retries` counts tries after the first that may have failed because of the request itself. While every
     server is away or overloaded, requests wait for `patience_s`. `request_deadline_s` is the longest a request may
     take with all its tries and waits, `deadline_s` the longest a whole `complete()` may take (0: any time). The key is
@@ -42,7 +43,7 @@ class Served:
 
     urls: tuple[str, ...]
     model: str = ""
-    max_in_flight: int = 256
+    max_in_flight: int = 512
     timeout_s: float = 600
     retries: int = 8
     api_key_env: str = "OPENAI_API_KEY"

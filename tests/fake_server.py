@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ class Call:
 
     @property
     def prompt(self) -> str:
-        return self.body["prompt"] if "prompt" in self.body else self.body["messages"][-1]["content"]
+        return asked(self.body)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ class FakeServer:
     knows: tuple[str, ...] = ("n", "logprobs")  # what it heeds of what not every server does
     refuses: tuple[str, ...] = ()  # fields it answers with 400
     port: int = 0
+    remembers: bool = True
     calls: list[Call] = field(default_factory=list)
+    tries: Counter[str] = field(default_factory=Counter)
     listings: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
@@ -125,12 +128,14 @@ class FakeServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        call = Call(request.path, body, dict(request.headers), 0)
-        call = Call(request.path, body, dict(request.headers), sum(c.prompt == call.prompt for c in self.calls))
+        prompt = asked(body)
+        call = Call(request.path, body, dict(request.headers), self.tries[prompt])
         if self.limit and self.in_flight >= self.limit:
             self.turned_away += 1
             return web.Response(status=429)
-        self.calls.append(call)
+        self.tries[prompt] += 1
+        if self.remembers:
+            self.calls.append(call)
         for name in self.refuses:
             if name in body:
                 return web.Response(status=400, text=error(f"{name}: extra inputs are not permitted"))
@@ -187,6 +192,11 @@ class FakeServer:
             content = [{"token": "re", "logprob": -0.5, "bytes": None, "top_logprobs": tops}]
             choice["logprobs"] = {"content": content} if chat else told
         return choice
+
+
+def asked(body: dict) -> str:
+    """The prompt of a request, or the last message of its conversation."""
+    return body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
 
 
 def error(message: str) -> str:

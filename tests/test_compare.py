@@ -177,12 +177,15 @@ def store(tmp_path: Path, plans) -> LocalStore:
     return store
 
 
-def test_figures_of_finished_plans(store, plans):
+def test_figures_of_finished_plans(store, plans, corpus_file):
     varied, dull = figures(store, plans, {"varied": {"final": 2.5}, "dull": {}})
     assert (varied.recipe, varied.documents, varied.synthetic, varied.rows) == ("varied", 40, 40, 40)
     assert (varied.tokens_read, varied.tokens_written) == (400, 120)
     assert varied.seconds > 0
     assert (varied.instruction_words, dull.instruction_words) == (5, 5)
+    assert (varied.mean_instruction_words, dull.mean_instruction_words) == (5, 5)
+    words = [len(json.loads(line)["text"].split()) for line in corpus_file.read_text().splitlines()]
+    assert varied.mean_output_words == pytest.approx(sum(words) / 40)
     # 38 rivers, one of them twice, and a text of none: how-long, long-is, is-river, (river-N) x 38 and the dull four
     assert varied.distinct_instructions == pytest.approx((3 + 38 + 4) / 160)
     assert dull.distinct_instructions == pytest.approx(4 / 160)

@@ -17,7 +17,7 @@ from reinstruct.engines import Engine
 from reinstruct.errors import CorpusError, RecipeError
 from reinstruct.model_checks import check_models
 from reinstruct.plan import Step, read
-from reinstruct.planfile import Plan, newest, specs
+from reinstruct.planfile import Plan, newest, save, specs
 from reinstruct.records import Document
 from reinstruct.runner import LocalRunner
 from reinstruct.stages.gather import DropDuplicates
@@ -62,6 +62,21 @@ def test_a_plan_runs_once_and_is_found_the_second_time(store, corpus_file):
     LocalRunner(store, second, workers=2).run(plan)
     assert (second.ran, second.found) == ([], ["corpus", "lengths", "drop-duplicates"])
     assert newest(store).id == plan.id
+
+
+def test_a_corpus_of_which_nothing_is_left_ends_the_run_each_time(store, corpus_file):
+    kept = read(open_source(str(corpus_file), Document), name="corpus").map(KeepLengths("text", 9999), name="lengths")
+    target = kept.gather(DropDuplicates()).step
+    plan, notes = Plan(recipe="test", steps=specs(target), data=target.id), Notes()
+    for _ in range(2):  # when it is found out, and when it is found done
+        with pytest.raises(CorpusError, match=r"step lengths let none of 40 documents through: too_short 40\. Is it"):
+            LocalRunner(store, notes, workers=2).run(plan)
+    assert "drop-duplicates" not in notes.ran
+    lengths = next(step.id for step in plan.steps if step.name == "lengths")
+    command = [sys.executable, "-m", "reinstruct.container", "map"]
+    flags = ["--store", store.root, "--plan", save(store, plan), "--step", lengths]
+    pod = subprocess.run([*command, *flags], capture_output=True, text=True)
+    assert (pod.returncode, msgspec.json.decode(pod.stdout)["kind"]) == (2, "CorpusError")
 
 
 def test_what_a_killed_attempt_left_is_swept_when_the_step_closes(store, corpus_file):
