@@ -22,6 +22,7 @@ def pretrain(
     tokens: Annotated[int, typer.Option(help="train on so many tokens, repeats counted; 0: the size's own")] = 0,
     seed: Annotated[int, typer.Option(help="another seed: other weights, order and held-out sources")] = 0,
     limit: Annotated[int, typer.Option(help="take only that many documents of each corpus; 0 takes all")] = 0,
+    held_out: Annotated[float, typer.Option(help="share of the sources (books, pages) that are only measured")] = 0.02,
     workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: one per core")] = 0,
 ) -> None:
     """Train a tokenizer and a small base model on the English prose of a corpus, and write its card.
@@ -39,7 +40,7 @@ def pretrain(
     from reinstruct.train.job import expect_libraries
     from reinstruct.train.settings import Pretrain
 
-    plan = plan_pretraining(Wanted(corpora, tuple(licence or ()), Pretrain(size, seed, tokens), limit))
+    plan = plan_pretraining(Wanted(corpora, tuple(licence or ()), Pretrain(size, seed, tokens), limit, held_out))
     store = open_store(out)
     expect_folder(out, store)
     check_data(plan)

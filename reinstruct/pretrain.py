@@ -24,7 +24,6 @@ from reinstruct.stages.prose import ContinueText, HoldOutSources, KeepLicences, 
 from reinstruct.stages.quality_prose import Prose
 from reinstruct.train.settings import Pretrain
 
-HELD_OUT = 0.02  # of the sources
 MOST_TOKENS = 1024  # of a held-out text; 1,200 characters have far fewer
 SAMPLES = 6
 WRITING = Sampling(temperature=0.7, top_p=0.9, max_tokens=120)
@@ -33,17 +32,22 @@ LOSS, HELD, WRITTEN = "held-out-loss", "held-out", "samples"  # names of steps t
 
 @dataclass(frozen=True)
 class Wanted:
-    """What `reinstruct pretrain` is asked for. `licences` are parts of licence names; none takes every document."""
+    """What `reinstruct pretrain` is asked for. `licences` are parts of licence names; none takes every document.
+
+    `held_out` is the share of the sources (books, pages) that are not trained on but measured.
+    """
 
     corpora: Sequence[str]
     licences: tuple[str, ...] = ()
     settings: Pretrain = field(default=Pretrain("mini"))
     limit: int = 0  # documents of each corpus; 0: all
+    held_out: float = 0.02
 
 
 def plan_pretraining(wanted: Wanted) -> Plan:
     """Select English prose, hold sources out, train, and measure. RecipeError or CorpusError for a wrong input."""
     expect(wanted.limit >= 0, "limit", wanted.limit, "a whole number of documents, 0 for all")
+    expect(0 < wanted.held_out < 1, "held_out", wanted.held_out, "a share of the sources, above 0 and below 1")
     if not wanted.corpora:
         raise RecipeError("pretrain needs a corpus: a file, folder, glob or URL, or pydoc:")
     if any(not licence.strip() for licence in wanted.licences):
@@ -52,12 +56,12 @@ def plan_pretraining(wanted: Wanted) -> Plan:
     prose = corpus.map(KeepLicences(wanted.licences), KeepParagraphs(), Prose(), name="select")
     unique = prose.gather(DropNearDuplicates(), name="deduplicate")
     seed = wanted.settings.seed
-    trained = unique.map(HoldOutSources(HELD_OUT, "train", seed), name="train-texts")
-    tested = unique.map(HoldOutSources(HELD_OUT, "test", seed), ContinueText(), name=HELD)
+    trained = unique.map(HoldOutSources(wanted.held_out, "train", seed), name="train-texts")
+    tested = unique.map(HoldOutSources(wanted.held_out, "test", seed), ContinueText(), name=HELD)
     model = train_base(trained, wanted.settings, name="model")
     assert model.step is not None
     loss = measure_loss(model, tested, LOSS, MOST_TOKENS)
-    openings = unique.map(HoldOutSources(HELD_OUT, "test", seed), name="unseen").gather(Sample(SAMPLES, seed))
+    openings = unique.map(HoldOutSources(wanted.held_out, "test", seed), name="unseen").gather(Sample(SAMPLES, seed))
     samples = openings.map(WriteOn(model, sampling=WRITING), name=WRITTEN)
     return Plan(
         recipe="pretrain",
@@ -79,4 +83,4 @@ def _corpus(uri: str, limit: int) -> Dataset[Document]:
 def _told(wanted: Wanted) -> dict[str, Any]:
     settings = wanted.settings
     told = {"corpus": list(wanted.corpora), "licence": list(wanted.licences), "size": settings.size}
-    return told | {"seed": settings.seed, "tokens": settings.tokens, "limit": wanted.limit}
+    return told | {"seed": settings.seed, "tokens": settings.tokens, "limit": wanted.limit, "held_out": wanted.held_out}

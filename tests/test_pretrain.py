@@ -56,7 +56,7 @@ def corpus(tmp_path_factory):
         {
             "id": f"d{n}",
             "text": f"Book {n % 80}\n\n" + "\n\n".join(" ".join(sentence(draw) for _ in range(4)) for _ in range(3)),
-            "source": f"books:{n % 80}.md#{n // 80}",
+            "source": f"books/{n % 80}.md#{n // 80}",
             "licence": "All rights reserved" if n % 4 == 3 else "Public domain",
         }
         for n in range(800)
@@ -83,6 +83,7 @@ def test_mistakes_are_named(corpus):
         (Wanted([]), "pretrain needs a corpus"),
         (Wanted([str(corpus)], licences=(" ",)), "--licence is empty"),
         (Wanted([str(corpus)], limit=-1), "limit is -1; accepted"),
+        (Wanted([str(corpus)], held_out=0), "held_out is 0; accepted: a share of the sources"),
     ):
         with pytest.raises(RecipeError, match=said):
             plan_pretraining(wrong)
@@ -135,7 +136,7 @@ def test_a_model_is_made_with_its_card_and_found_again(corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_document_of_a_licence_is_told_before_training(corpus, tmp_path):
+def test_a_licence_that_no_document_has_is_told(corpus, tmp_path):
     said = in_a_process("pretrain", str(corpus), "--licence", "mit", "--workers", "1", "--out", "out", cwd=tmp_path)
     assert said.code == 2
-    assert "nothing to learn from" in said.err
+    assert "let none of 800 documents through: other_licence 800" in said.err

@@ -79,7 +79,9 @@ def test_wrong_settings_are_named(wrong):
 
 
 def test_parts_of_a_source_are_on_one_side():
-    books = [[Document(id=f"{n}.{part}", text="x", source=f"book {n}#{part}") for part in range(3)] for n in range(200)]
+    books = [
+        [Document(id=f"{n}.{part}", text="x", source=f"books/{n}.md#{part}") for part in range(3)] for n in range(200)
+    ]
     sides = [{HoldOutSources(0.2, "test").apply(part) is part for part in book} for book in books]
     assert all(len(side) == 1 for side in sides)
     assert 20 < sum(True in side for side in sides) < 60
@@ -87,6 +89,12 @@ def test_parts_of_a_source_are_on_one_side():
         for part in book:
             tested = HoldOutSources(0.2, "test").apply(part) is part
             assert (HoldOutSources(0.2, "train").apply(part) is part) is not tested
+
+
+def test_documents_of_a_named_collection_are_drawn_one_by_one():
+    documents = [Document(id=f"{n}", text="x", source="wikipedia") for n in range(200)]
+    tested = sum(HoldOutSources(0.2, "test").apply(document) is document for document in documents)
+    assert 20 < tested < 60
 
 
 def test_a_text_is_continued_from_its_first_sentence():

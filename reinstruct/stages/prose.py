@@ -106,7 +106,8 @@ class KeepParagraphs(Transform[Document, Document]):
 class HoldOutSources(Transform[Document, Document]):
     """One side of a split by source: about `share` of the sources are the "test" side, the others "train".
 
-    A source is what stands before the first # of `source`, or the document's id: parts of a book are never on both.
+    A source is a path or address, what stands in `source` before its first #: parts of a book are never on both sides.
+    Where `source` is the name of a whole collection (no / in it), each document is one of its own.
     """
 
     share: float
@@ -114,7 +115,8 @@ class HoldOutSources(Transform[Document, Document]):
     seed: int = 0
 
     def apply(self, record: Document) -> Document | Drop:
-        tested = draw(self.seed, "hold-out-source", record.source.partition("#")[0] or record.id) < self.share
+        place = record.source.partition("#")[0]
+        tested = draw(self.seed, "hold-out-source", place if "/" in place else record.id) < self.share
         return record if tested == (self.side == "test") else Drop("held_out" if tested else "for_training")
 
 
