@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import Any
 
 from reinstruct.corpus.open import open_source
@@ -82,5 +83,10 @@ def _corpus(uri: str, limit: int) -> Dataset[Document]:
 
 def _told(wanted: Wanted) -> dict[str, Any]:
     settings = wanted.settings
-    told = {"corpus": list(wanted.corpora), "licence": list(wanted.licences), "size": settings.size}
+    told = {"corpus": [_shown(uri) for uri in wanted.corpora], "licence": list(wanted.licences), "size": settings.size}
     return told | {"seed": settings.seed, "tokens": settings.tokens, "limit": wanted.limit, "held_out": wanted.held_out}
+
+
+def _shown(uri: str) -> str:
+    """A corpus as the card names it: of a local path, where it lies is nobody's business."""
+    return uri if ":" in uri else Path(uri).name
