@@ -311,7 +311,7 @@ def test_an_interrupted_base_ends_with_the_same_weights(documents, tmp_path):
 
 
 @pytest.mark.slow
-def test_wsd_holds_the_rate_and_lets_it_fall_in_the_last_fifth(tmp_path):
+def test_wsd_holds_the_rate_and_lets_it_fall_in_the_last_tenth(tmp_path):
     import torch
     from transformers import get_scheduler
 
@@ -332,10 +332,10 @@ def test_wsd_holds_the_rate_and_lets_it_fall_in_the_last_fifth(tmp_path):
         return found
 
     short, long = rates(50, 0.1), rates(100, 0.05)
-    assert short[:41] == long[:41]
-    assert short[5:41] == [1.0] * 36
-    assert short[41:] == sorted(short[41:], reverse=True)
-    assert 0.1 < short[-1] < 0.2
+    assert short[:46] == long[:46]
+    assert short[5:46] == [1.0] * 41
+    assert short[46:] == sorted(short[46:], reverse=True)
+    assert 0.1 < short[-1] < 0.3
 
 
 @pytest.mark.slow

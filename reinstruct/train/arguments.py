@@ -14,7 +14,6 @@ from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import Sft
 
 KEPT_CHECKPOINTS = 2
-WSD_DECAY = 0.2  # of the steps
 CHECKPOINTING_FROM = 1_000_000_000  # parameters; above, activations are recomputed on GPUs to save memory
 
 
@@ -68,7 +67,7 @@ def _rates(schedule: Schedule) -> dict[str, Any]:
         rates |= {"lr_scheduler_type": "cosine_with_min_lr"}
         rates |= {"lr_scheduler_kwargs": {"min_lr_rate": settings.end_ratio}}
     elif settings.schedule == "wsd":
-        falling = {"num_decay_steps": math.ceil(WSD_DECAY * schedule.steps), "decay_type": "1-sqrt"}
+        falling = {"num_decay_steps": math.ceil(settings.decay_ratio * schedule.steps), "decay_type": "1-sqrt"}
         rates |= {"lr_scheduler_type": "warmup_stable_decay"}
         rates |= {"lr_scheduler_kwargs": {**falling, "min_lr_ratio": settings.end_ratio}}
     elif settings.end_ratio and settings.schedule == "linear":

@@ -44,13 +44,19 @@ class Size:
     learning_rate: float
     positions: int = 2048
     schedule: str = "cosine"
+    decay_ratio: float = 0.1
     warmup_steps: int = 0  # 0: a twentieth of the steps
     stored: str = "float32"
 
 
 SIZES = {
     "tiny": Size(4096, 128, 3, 4, 352, 256, 4, 400_000, 4e-3),
-    "mini": Size(4096, 128, 4, 4, 352, 512, 4, 12_000_000, 4e-3, schedule="wsd", warmup_steps=100, stored="bfloat16"),
+    "mini": replace(
+        Size(4096, 128, 4, 4, 352, 512, 4, 7_500_000, 4e-3, stored="bfloat16"),
+        schedule="wsd",
+        decay_ratio=0.04,
+        warmup_steps=100,
+    ),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
 }
 
@@ -119,6 +125,7 @@ def plan(size: Size, rows: int, seed: int, processes: int = 1) -> Schedule:
         learning_rate=size.learning_rate,
         schedule=size.schedule,
         warmup_ratio=warmup,
+        decay_ratio=size.decay_ratio,
         weight_decay=0.1,
         beta2=0.95,
         seed=seed,

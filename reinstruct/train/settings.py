@@ -23,8 +23,8 @@ class Sft:
     released train/sft.py) and three epochs (methods with a stated number use three).
     A batch is never larger than a quarter of the data, so that a small seed still gets some steps.
     After the warmup the learning rate falls to `end_ratio` of itself (cosine, linear); "wsd" holds it and falls in the
-    last fifth of the steps alone, by 1 - sqrt, so that the steps before are those of any longer training too (Hägele et
-    al. 2024, https://arxiv.org/abs/2405.18392).
+    last `decay_ratio` of the steps alone, by 1 - sqrt, so that the steps before are those of any longer training too
+    (Hägele et al. 2024, https://arxiv.org/abs/2405.18392).
 
     `weights` says how often an epoch shows the rows of an origin ("seed=2": twice; "web=0.5": half of them, drawn anew
     each epoch); `order` how an epoch goes: shuffled, as given, or from short to long rows.
@@ -45,6 +45,7 @@ class Sft:
     schedule: str = "constant"  # constant | cosine | linear | wsd
     warmup_ratio: float = 0.0  # of all steps
     end_ratio: float = 0.0
+    decay_ratio: float = 0.1  # of all steps; of wsd alone
     batch_size: int = 128  # sequences per optimizer step
     max_tokens: int = 2048  # of prompt and target together
     weight_decay: float = 0.0
@@ -124,7 +125,7 @@ class Sft:
     def _expect_numbers(self) -> None:
         for name in ("epochs", "learning_rate", "lora_alpha", "eval_steps", "batch_size"):
             expect(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
-        for name in ("warmup_ratio", "end_ratio", "lora_dropout", "dropout", "held_out", "beta2"):
+        for name in ("warmup_ratio", "end_ratio", "decay_ratio", "lora_dropout", "dropout", "held_out", "beta2"):
             expect(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more and below 1")
         for name in ("weight_decay", "neftune_alpha", "lora_rank", "patience"):
             expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
