@@ -47,7 +47,7 @@ def prepare(folder: Path) -> None:
     """The rows and the model in `folder`."""
     import pyarrow.parquet as pq
 
-    from reinstruct.recipes.reinstruct import CHAT, SEED
+    from reinstruct.recipes.reinstruct import Prompts
     from reinstruct.records import Example, Pair, to_table
     from reinstruct.stages.instruct import PutToModel
     from reinstruct.train.model import quiet
@@ -56,7 +56,8 @@ def prepare(folder: Path) -> None:
 
     quiet()
     said = pairs()
-    put = PutToModel(CHAT, (SEED,))
+    prompts = Prompts()
+    put = PutToModel(prompts.chat, (prompts.seed_tag,))
     rows = [put.apply(Pair(id=str(n), instruction=asked, output=told)) for n, (asked, told) in enumerate(said)]
     pq.write_table(to_table(rows, Example), folder / "rows.parquet")
     tokenizer = train_tokenizer([row.prompt + row.target for row in rows], 16_384)

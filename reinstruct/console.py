@@ -69,11 +69,15 @@ def _flags(name: str, kind: Any, default: Any) -> Generator[tuple[str, str, str]
     if presets and not hasattr(kind, "read"):
         yield name, f"preset: {', '.join(presets)}", ""
     for part in dataclasses.fields(kind):
-        yield f"{name}.{part.name}", str(part.type), _short(getattr(default, part.name))
+        value = getattr(default, part.name)
+        if dataclasses.is_dataclass(value) and not hasattr(value, "read"):
+            yield from _flags(f"{name}.{part.name}", type(value), value)
+        else:
+            yield f"{name}.{part.name}", str(part.type), _short(value)
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = " ".join(str(value).split())
     return text if len(text) <= 48 else f"{text[:45]}..."
 
 

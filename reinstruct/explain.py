@@ -34,7 +34,7 @@ class Judged:
     first: bool
 
 
-METHODS = ("reinstruct", "reinstruct-compat", "reinstruct-loose", "humpback")
+METHODS = ("reinstruct", "reinstruct-compat", "reinstruct-loose", "reinstruct-chinese", "humpback")
 
 
 def explain(text: str, preset: str = "general") -> list[Judged]:
@@ -51,6 +51,7 @@ def explain(text: str, preset: str = "general") -> list[Judged]:
         "reinstruct": SelectAdvice(),
         "reinstruct-compat": SelectAdvice(compat=True),
         "reinstruct-loose": SelectAdvice.loose(),
+        "reinstruct-chinese": SelectAdvice.chinese(),
     }
     if preset in advice:
         rules = advice[preset]

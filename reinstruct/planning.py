@@ -75,7 +75,7 @@ def _plan(
     data = outcome.data.step
     targets = [data, *([outcome.model.step] if outcome.model and outcome.model.step else []), *losses.values()]
     trained = {step.name: step.id for step in walk(*targets) if type(step.action).__name__ in ("Train", "TrainBase")}
-    defaults = {s.name: s.default for s in recipe.settings}
+    defaults = {s.name: _default(s) for s in recipe.settings}
     return Plan(
         recipe=recipe.name,
         settings={
@@ -90,6 +90,13 @@ def _plan(
         models=trained,
         losses={label: step.id for label, step in losses.items()},
     )
+
+
+def _default(setting: recipes.Setting) -> Any:
+    """None stands for the fields of a class of the recipe's own as they are."""
+    if setting.default is None and dataclasses.is_dataclass(setting.type):
+        return cast(type[Any], setting.type)()
+    return setting.default
 
 
 def changed(name: str, value: Any, default: Any) -> Iterator[tuple[str, Any]]:

@@ -74,7 +74,8 @@ def _preset(name: str, preset: Any, kind: type[Any], default: Any) -> Any:
     presets = presets_of(kind)
     if not isinstance(preset, str) or preset not in presets:
         near = suggestion(str(preset), presets)
-        raise RecipeError(f"setting {name} is {preset!r}{near}; accepted: {', '.join(presets) or 'its fields only'}")
+        accepted = ", ".join(presets) or ", ".join(f"{name}.{part.name}" for part in dataclasses.fields(kind))
+        raise RecipeError(f"setting {name} is {preset!r}{near}; accepted: {accepted}")
     return presets[preset]()
 
 

@@ -6,32 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reinstruct.commit import close, result_of
 from reinstruct.corpus.open import open_source
-from reinstruct.layout import ensure_layout
 from reinstruct.llm import LLM, Scripted
-from reinstruct.plan import Concat, Dataset, Model, Step, read
+from reinstruct.plan import Dataset, Model, Step, read
 from reinstruct.store import LocalStore
-from reinstruct.worker import run_shard
-from tests.test_worker import rows
+from tests.in_process import make_rows, rows
 
 
 def write(path: Path, *table: dict[str, Any]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in table))
     return str(path)
-
-
-def make_rows(store: LocalStore, step: Step, open_llm: Callable[[Model], LLM]) -> None:
-    """The step and what it reads, in this process. Models are only asked: the steps that would train them are not
-    among the inputs of those that ask them.
-    """
-    for needed in step.inputs:
-        make_rows(store, needed, open_llm)
-    if isinstance(step.action, Concat) or result_of(store, step.id) is not None:
-        return
-    for shard in range(len(ensure_layout(store, step, shards=2, min_rows=1).shards)):
-        run_shard(store, step, shard, open_llm)
-    close(store, step.id)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Three relatives of REInstruct, run together through the command line and killed on the way: nothing is lost,
+"""The relatives of REInstruct, run together through the command line and killed on the way: nothing is lost,
 nothing is asked twice that was answered, and the datasets are those of an undisturbed run.
 """
 
@@ -20,9 +20,12 @@ from tests.well_answering import WellAnswering
 
 pytestmark = pytest.mark.slow
 
+BASE = "the base, which is served, so that no model has to be trained for it"
 OWN = {
-    "back_and_forth": {"cut.min-chars": "100"},
-    "kun": {},
+    "humpback": {"rules": "plain", "rules.min-chars": "100", "paper-steps": "false", "judge": BASE},
+    "back_and_forth": {"cut.min-chars": "100", "judge": BASE, "sft": "humpback"},  # the backward model is Humpback's
+    "kun": {"chat": BASE},
+    "tegit": {"min-chars": "100", "rules.min-output-grounded": "0"},
     "cycle_instruct": {"cycles": "2"},
 }
 IN_FLIGHT = 64
@@ -55,11 +58,13 @@ def corpus(folder: Path) -> Path:
 def command(names: tuple[str, ...], folder: Path, out: str, url: str) -> list[str]:
     seed = folder / "seed.jsonl"
     seed.write_text("".join(SEED.read_text().splitlines(keepends=True)[:24]))
+    base = tiny_model(folder / "base")
+    own = {f"{name}.{setting}": value for name in names for setting, value in OWN[name].items()}
     small = {
         "corpus": str(corpus(folder)),
         "seed": str(seed),
-        "base": tiny_model(folder / "base"),
-        **{f"{name}.{setting}": value for name in names for setting, value in OWN[name].items()},
+        "base": base,
+        **{setting: base if value is BASE else value for setting, value in own.items()},
         "sft.epochs": "0.2",
         "sft.max-tokens": "2048",
         "sft.batch-size": "4",

@@ -99,22 +99,25 @@ def test_importing_the_package_loads_nothing_heavy():
 
 SNIPPET = """\
 from reinstruct.plan import Dataset, Model
-from reinstruct.recipes.reinstruct import BACKWARD
+from reinstruct.recipes.reinstruct import Prompts
 from reinstruct.records import Document, Pair
 from reinstruct.stages.gather import DropDuplicates
 from reinstruct.stages.instruct import Repeat, TeachInstruction, WriteInstruction
 from reinstruct.stages.text import SelectAdvice
 
 
+prompts = Prompts()
+
+
 def compose(corpus: Dataset[Document], seed: Dataset[Pair], base: Model) -> Dataset[Pair]:
-    backward = base.train(seed.map(Repeat(), TeachInstruction(BACKWARD)), "backward")
+    backward = base.train(seed.map(Repeat(), TeachInstruction(prompts.backward)), "backward")
     texts = corpus.map(SelectAdvice()).gather(DropDuplicates())
     {line}
 """
-RIGHT = "return seed + texts.map(WriteInstruction(backward, BACKWARD))"
+RIGHT = "return seed + texts.map(WriteInstruction(backward, prompts.backward))"
 WRONG = [
     "return seed.map(SelectAdvice())",
-    "return texts.map(WriteInstruction(backward, BACKWARD), TeachInstruction(BACKWARD))",
+    "return texts.map(WriteInstruction(backward, prompts.backward), TeachInstruction(prompts.backward))",
     "return seed + texts",
     "return texts.map(WriteInstruction(base.train(seed, 'x'), BACKWARD))",
 ]
@@ -130,7 +133,7 @@ def test_pyright_tells_wrong_compositions_from_right_ones(tmp_path: Path):
     (tmp_path / "pyrightconfig.json").write_text(config)
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--project", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = {line: f"{path.name}:" in done.stdout and f"{path.name}:12" in done.stdout for line, path in files.items()}
+    found = {line: f"{path.name}:" in done.stdout and f"{path.name}:15" in done.stdout for line, path in files.items()}
     assert found == {RIGHT: False, **dict.fromkeys(WRONG, True)}, done.stdout
 
 

@@ -11,13 +11,15 @@ import pytest
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Reply
 from reinstruct.plan import Model, Outcome, Step, walk
-from reinstruct.recipes.back_and_forth import CLOSE, OPEN, REWRITE, REWRITE_CHAT, RewriteSpan, back_and_forth, span
-from reinstruct.recipes.humpback import SEED, WEB
+from reinstruct.recipes.back_and_forth import CLOSE, OPEN, Prompts, RewriteSpan, back_and_forth, span
 from reinstruct.records import Document, Drop, Example, Message, Pair
 from reinstruct.stages.segment import KeepWithinContext
+from tests.in_process import rejected
 from tests.scripted_world import World
-from tests.test_worker import rejected
 
+PROMPTS = Prompts()
+SEED, WEB = PROMPTS.seed_tag, PROMPTS.web_tag
+REWRITE, REWRITE_CHAT = PROMPTS.rewrite.within(PROMPTS.chat), PROMPTS.rewrite.in_chat()
 SEEDS = [{"id": "s1", "instruction": "Boil an egg.", "output": "Heat water.\nPut the egg in.\nWait six minutes."}]
 PAGES = [{"id": f"d{n}", "text": f"Page {n} tells of boats."} for n in range(4)]
 PAGES += [{"id": "long", "text": "x" * 401}, {"id": "twin", "text": "Page 0 tells of boats."}]

@@ -7,20 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from reinstruct.commit import close, result_of
 from reinstruct.compare import as_markdown, distinct, figures, merged, plan_comparison, publish_all, save_all
 from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
-from reinstruct.layout import ensure_layout
 from reinstruct.llm import Reply, Scripted
-from reinstruct.plan import Model, Step, read
+from reinstruct.plan import Model, read
 from reinstruct.planfile import Plan, newest, specs, steps_of
 from reinstruct.records import Document
 from reinstruct.stages.instruct import Template, WriteInstruction
 from reinstruct.store import LocalStore
-from reinstruct.worker import run_shard
 from tests.conftest import SEED
 from tests.fake_server import Call, FakeServer
+from tests.in_process import make_rows
 
 NAMES = ["reinstruct", "tegit"]
 BACK_TRANSLATION = ["reinstruct", "humpback", "back_and_forth", "kun", "tegit", "cycle_instruct"]
@@ -149,15 +147,6 @@ def test_a_run_file_stands_for_its_recipe_with_what_it_says(flags, tmp_path):
         plan_comparison(["tegit", str(trial)], flags, limit=30, held_out="0.1")
 
 
-def finish(store: LocalStore, step: Step, llm: Scripted) -> None:
-    for needed in step.needs:
-        if result_of(store, needed.id) is None:
-            finish(store, needed, llm)
-    for shard in range(len(ensure_layout(store, step, shards=1, min_rows=1).shards)):
-        run_shard(store, step, shard, lambda model: llm)
-    close(store, step.id)
-
-
 @pytest.fixture
 def plans(corpus_file: Path) -> dict[str, Plan]:
     return {name: small_plan(corpus_file, name, f"{name}: ") for name in ("varied", "dull")}
@@ -173,7 +162,7 @@ def store(tmp_path: Path, plans) -> LocalStore:
 
     store = LocalStore(tmp_path / "store")
     for plan in plans.values():
-        finish(store, steps_of(plan)[plan.data], Counting(answer))
+        make_rows(store, steps_of(plan)[plan.data], lambda model: Counting(answer))
     return store
 
 
@@ -196,7 +185,7 @@ def test_figures_of_finished_plans(store, plans, corpus_file):
 
 def test_a_plan_without_a_pair_has_dashes(store, plans, corpus_file):
     mute = small_plan(corpus_file, "mute", "mute: ", max_unreadable=1.0)
-    finish(store, steps_of(mute)[mute.data], Counting(lambda prompt: ""))
+    make_rows(store, steps_of(mute)[mute.data], lambda model: Counting(lambda prompt: ""))
     made = figures(store, {**plans, "mute": mute}, {"varied": {}, "dull": {}, "mute": {}})
     assert (made[2].synthetic, made[2].output_words, made[2].openings) == (0, None, None)
     assert made[1].distinct_instructions == pytest.approx(4 / 160), "the empty one does not shorten the others' sample"

@@ -6,24 +6,21 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reinstruct.commit import close, result_of
 from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
-from reinstruct.layout import ensure_layout
 from reinstruct.llm import Reply, Scripted
-from reinstruct.plan import Concat, Dataset, Map, Model, Outcome, Step, Train, read, walk
+from reinstruct.plan import Dataset, Map, Model, Outcome, Step, Train, read, walk
 from reinstruct.planfile import specs
-from reinstruct.recipes import cycle_instruct as recipe
-from reinstruct.recipes.cycle_instruct import ANSWER, ASK, Answer, Polish, Rebuild, cycle_instruct, text_distance
+from reinstruct.recipes.cycle_instruct import Answer, Polish, Prompts, Rebuild, cycle_instruct, text_distance
 from reinstruct.records import Document, Drop, Pair, Rejected, question, to_table
 from reinstruct.stages.cluster import PruneClusters
-from reinstruct.stages.instruct import Template, example
+from reinstruct.stages.instruct import example
 from reinstruct.stages.sentences import whole_sentences
 from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.store import LocalStore
-from reinstruct.worker import run_shard
-from tests.test_worker import rejected, rows
+from tests.in_process import make_rows, rejected, rows
 
+PROMPTS = Prompts()
 MODEL = Model(uri="base")
 TELLING = "Steel is iron with a little carbon in it. The carbon makes it hard, and heat makes it hard or soft again. "
 
@@ -187,7 +184,7 @@ def test_whole_sentences():
 
 
 def test_a_cut_off_answer_keeps_its_whole_sentences():
-    stage, asks = Answer(MODEL, ANSWER), document("How do bees find their way home?")
+    stage, asks = Answer(MODEL, PROMPTS.answer), document("How do bees find their way home?")
     answer = stage.parse(asks, Reply(" By the sun. By the sme", "length"))
     assert isinstance(answer, Pair)
     assert (answer.instruction, answer.output, answer.document) == (asks.text, "By the sun.", asks.text)
@@ -200,7 +197,7 @@ def test_a_cut_off_answer_keeps_its_whole_sentences():
 
 
 def test_polishing_must_leave_a_text_what_it_is():
-    stage, asks = Polish(MODEL, recipe.POLISH_QUESTION), document("How do they find their way home?")
+    stage, asks = Polish(MODEL, PROMPTS.polish_question), document("How do they find their way home?")
     polished = stage.parse(asks, Reply("How do honey bees find their way home?"))
     assert polished == document("How do honey bees find their way home?")
     assert stage.parse(asks, Reply("Sure! Bees use the sun as a compass, see below.")) == Drop(
@@ -215,7 +212,7 @@ def test_how_far_a_polished_text_may_be_is_a_bound():
     said = "How do honey bees find their way home?"
     distance = text_distance(asks.text, said)
     for most, kept in ((distance, True), (distance - 0.001, False)):
-        made = Polish(MODEL, recipe.POLISH_QUESTION, max_distance=most).parse(asks, Reply(said))
+        made = Polish(MODEL, PROMPTS.polish_question, max_distance=most).parse(asks, Reply(said))
         assert isinstance(made, Document) is kept
 
 
@@ -230,24 +227,17 @@ def test_distance_of_texts():
 
 
 @pytest.mark.parametrize(
-    ("gold", "prompt"), [("instruction", ASK.fill(response="The sun.")), ("output", ANSWER.fill(instruction="How?"))]
+    ("gold", "prompt"),
+    [("instruction", PROMPTS.ask.fill(response="The sun.")), ("output", PROMPTS.answer.fill(instruction="How?"))],
 )
 def test_the_round_trip_asks_with_the_made_up_half_and_measures_against_the_real_one(gold, prompt):
     real = "How?" if gold == "instruction" else "The sun."
     pair = Pair(id="a", instruction="How?", output="The sun.", document=real)
-    stage = Rebuild(MODEL, ASK if gold == "instruction" else ANSWER, gold)
+    stage = Rebuild(MODEL, PROMPTS.ask if gold == "instruction" else PROMPTS.answer, gold)
     assert stage.prompt(pair) == prompt
     assert [(score.name, score.value) for score in stage.parse(pair, Reply(real)).scores] == [("cycle_distance", 0)]
     assert stage.parse(pair, Reply("")).scores[0].value == 1
     assert question(stage.parse(pair, Reply("x"))) == "How?"
-
-
-def test_every_prompt_is_filled():
-    for name, value in vars(recipe).items():
-        if isinstance(value, Template):
-            filled = value.fill(**{placeholder: f"<{placeholder}>" for placeholder in value.placeholders})
-            text = filled if isinstance(filled, str) else filled[-1].content
-            assert all(text.count(f"<{placeholder}>") == 1 for placeholder in value.placeholders), name
 
 
 def corpus_of(folder: Path) -> Dataset[Document]:
@@ -336,24 +326,14 @@ def script(prompt: str) -> str:
     return "zzz " * 30 if number == "13" else f"River number {number} is {number} miles long, from spring to sea."
 
 
-def run_untrained(store: LocalStore, answer, *targets: Step) -> None:
-    """All the targets need but training: the worker asks for a model by its id, and the script answers."""
-    for step in walk(*targets):
-        if isinstance(step.action, (Train, Concat)) or result_of(store, step.id) is not None:
-            continue
-        layout = ensure_layout(store, step, shards=1, min_rows=1)
-        for shard in range(len(layout.shards)):
-            run_shard(store, step, shard, lambda model: Scripted(answer))
-        close(store, step.id)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Store and steps of a whole run."""
     folder = tmp_path_factory.mktemp("run")
     steps = by_name(planned(folder, cycles=1, prune=PruneClusters(share=0.1, clusters=2)))
     store = LocalStore(folder / "store")
-    run_untrained(store, script, *steps.values())
+    for step in steps.values():
+        make_rows(store, step, lambda model: Scripted(script))
     return store, steps
 
 
@@ -398,7 +378,7 @@ def test_a_question_asked_of_two_texts_teaches_once(tmp_path):
         return "What is there to say about rivers?" if "### The question" in prompt else script(prompt)
 
     distinct = steps["distinct-1"]
-    run_untrained(store, ask, distinct)
+    make_rows(store, distinct, lambda model: Scripted(ask))
     assert len(rows(store, distinct)) == 1
     assert {row.reason for row in rejected(store, distinct)} == {"duplicate"}
 

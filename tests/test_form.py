@@ -6,19 +6,17 @@ import json
 
 import pytest
 
-from reinstruct.commit import close
+from reinstruct.commit import result_of
 from reinstruct.corpus.open import open_source
 from reinstruct.errors import RecipeError
 from reinstruct.form import WrongForm, formed
-from reinstruct.layout import ensure_layout
 from reinstruct.llm import Reply, Sampling, Scripted
 from reinstruct.plan import Model, read
-from reinstruct.records import Document, Rejected
+from reinstruct.records import Document
 from reinstruct.stages.instruct import Template, WriteInstruction
 from reinstruct.store import LocalStore
 from reinstruct.stream import _parsed
-from reinstruct.tables import read_parts
-from reinstruct.worker import run_shard
+from tests.in_process import make_rows, rejected
 
 SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
 JSON = Sampling(json_schema=json.dumps(SCHEMA))
@@ -94,12 +92,10 @@ def test_a_step_rejects_replies_of_another_form_and_parses_the_others(tmp_path, 
     sampling = Sampling(regex="I say: [0-9]+.", max_tokens=9)
     asked = documents.map(WriteInstruction(Model(uri="m"), Template("{response}"), sampling=sampling))
     store = LocalStore(tmp_path / "store")
-    for step in (documents.step, asked.step):
-        ensure_layout(store, step, shards=1, min_rows=1)
-        done = run_shard(store, step, 0, lambda model: Scripted(answer))
-        close(store, step.id)
+    make_rows(store, asked.step, lambda model: Scripted(answer), shards=1)
+    done = result_of(store, asked.step.id)
     assert (done.counts[0].kept, done.counts[0].rejected) == (5, {"wrong_form": 1})
-    ((row,),) = [chunk.records for chunk in read_parts(store, done.rejected, Rejected)]
+    (row,) = rejected(store, asked.step)
     assert (row.id, row.detail) == ("d3", "does not match 'I say: [0-9]+.'")
 
 

@@ -11,14 +11,15 @@ from reinstruct.errors import RecipeError, ShardError
 from reinstruct.layout import ensure_layout
 from reinstruct.plan import Model, Outcome, Step, Train, read, walk
 from reinstruct.planning import Ask, plan_run
-from reinstruct.recipes.humpback import SEED, STEPS, WEB, humpback, paper_schedule
+from reinstruct.recipes.humpback import STEPS, Prompts, humpback, paper_schedule
 from reinstruct.records import Document, Example, Pair
 from reinstruct.stages.segment import SegmentRules
 from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
+from tests.in_process import rejected
 from tests.scripted_world import World
-from tests.test_worker import rejected
 
+SEED, WEB = Prompts().seed_tag, Prompts().web_tag
 BODY = "It takes {n} days, and the whole town of place number {n} comes to help with it. " * 9
 SEEDS = [
     {"id": "s1", "instruction": "Boil an egg.", "output": "Heat water. Put the egg in. Wait."},
@@ -232,7 +233,9 @@ def test_wrong_settings_are_refused_before_any_work(world):
 def test_settings_are_given_by_name(world):
     world.plan()
     asked = {"corpus": str(world.folder / "corpus.jsonl"), "seed": str(world.folder / "seed.jsonl"), "base": "org/base"}
-    plan = plan_run(Ask("humpback", asked, {"rules": "plain", "verdict": "mt_bench", "headers.max_level": "2"}))
+    rate = "Is {response} an answer to {instruction}? End in [[your rating]]."
+    given = {"rules": "plain", "verdict": "mt_bench", "headers.max_level": "2", "prompts.rate.text": rate}
+    plan = plan_run(Ask("humpback", asked, given))
     stages = {step.name: step.action.get("stages", []) for step in plan.steps}
     assert (stages["segments"][0]["max_level"], stages["segments"][1]["require_header"]) == (2, False)
     assert stages["curate-1"][0]["verdict"]["high"] == 10

@@ -4,13 +4,15 @@ import polars as pl
 
 from reinstruct.llm import Reply
 from reinstruct.plan import Model
-from reinstruct.recipes.humpback import RATE, RATE_CHAT
+from reinstruct.recipes.humpback import Prompts
 from reinstruct.records import Drop, Message, Pair, Score, to_table
 from reinstruct.stages.instruct import Template
 from reinstruct.stages.judge import KeepScore, TeachRating, without_echo
 from reinstruct.stages.judge import Score as Judge
 from reinstruct.stages.verdict import Rating
 
+PROMPTS = Prompts()
+RATE, RATE_CHAT = PROMPTS.rate.within(PROMPTS.chat, PROMPTS.seed_tag), PROMPTS.rate.in_chat()
 PAIR = Pair(id="p", instruction="Name a river.", output="The Rhine is a river in Europe.")
 JUDGE = Judge(Model(uri="judge"), RATE)
 
@@ -85,7 +87,7 @@ def test_pairs_are_kept_by_a_named_score():
 
 
 def test_lessons_in_judging_can_be_read_by_the_verdict_they_teach():
-    stage = TeachRating(Template("{instruction} | {response}"))
+    stage = TeachRating(Template("{instruction} | {response}"), PROMPTS.praise, PROMPTS.blame)
     pair = Pair(id="p", instruction="Advise.", output="Sit down. Breathe in. Count to ten.")
     good, bad = stage.apply(pair)
     assert (good.id, bad.id) == ("p", "p#damaged")

@@ -14,16 +14,11 @@ from reinstruct.corpus.open import open_source
 from reinstruct.llm import LLM, Reply, Scripted
 from reinstruct.plan import Model, Outcome, Step, read, walk
 from reinstruct.recipes.kun import (
-    BLAME,
-    CHAT,
-    GOOD_OR_BAD,
-    LABEL,
-    POLISH,
-    PRAISE,
     VERDICT,
     AnswerRules,
     FitInstruction,
     InstructionRules,
+    Prompts,
     RepairInstruction,
     TextRules,
     kun,
@@ -32,8 +27,9 @@ from reinstruct.records import Document, Drop, Pair
 from reinstruct.settings import settings_from
 from reinstruct.stages.judge import Score, TeachVerdict
 from reinstruct.store import LocalStore
-from tests.scripted_world import make_rows
-from tests.test_worker import rejected, rows
+from tests.in_process import make_rows, rejected, rows
+
+PROMPTS = Prompts()
 
 
 def pair(instruction: str = "", **given: str) -> Pair:
@@ -69,6 +65,17 @@ def test_texts_are_short_and_chinese():
         ("怎样写好一份简历？", None),
         ("怎样让网站打开得更快？", None),
         ("在地图中怎样辨认方向？", None),
+        ("Summarise the passage above.", "points_at_text"),
+        ("What does this article say about bees?", "points_at_text"),
+        ("Translate the following short text into French.", "points_at_text"),
+        ("Describe the picture below.", "points_at_picture"),
+        ("Read the value shown in the chart.", "points_at_picture"),
+        ("Open the link and repeat what it says.", "points_at_link"),
+        ("Write an article about bees.", None),
+        ("How do I write a report on the text of a contract?", None),
+        ("Explain how a website is made faster.", None),
+        ("Name three pictures by Vermeer.", None),
+        ("Why does this happen to old tables?", None),
     ],
 )
 def test_instructions_point_at_nothing_they_do_not_show(instruction, reason):
@@ -118,6 +125,16 @@ LONG = "先把水烧开，再放入面条，煮三分钟后捞出，拌上酱料
         (f"很抱歉，我无法完成这个要求。{LONG}", "refusal"),
         (f"可以说“很抱歉打扰您”。{LONG}", None),
         (f"{LONG}以上内容仅供参考。", "disclaimer"),
+        (f"As an AI language model, I think: {LONG}", "speaks_as_model"),
+        (f"I'm just an AI, but: {LONG}", "speaks_as_model"),
+        (f"As an artist would say: {LONG}", None),
+        (f"According to the passage, {LONG}", "mentions_text"),
+        (f"As the provided information says, {LONG}", "mentions_text"),
+        (f"Decide based on the information at hand. {LONG}", None),
+        (f"As of my last update, {LONG}", "states_cutoff"),
+        (f"I'm sorry, but I cannot do this. {LONG}", "refusal"),
+        (f"Say sorry if you cannot come. {LONG}", None),
+        (f"{LONG} This is for informational purposes only.", "disclaimer"),
         ("好的，" * 6 + LONG, "repeats_start"),
         ("好的，" * 5 + LONG, None),
         (LONG + "拌上酱料就可以吃了，真的很好吃。" * 3, "repeats_itself"),
@@ -168,7 +185,7 @@ def test_instructions_are_cut_to_the_room_beside_their_text():
     assert FitInstruction(5).apply(asked) == Drop("no_room")
 
 
-JUDGE = Score(Model(uri="chat"), GOOD_OR_BAD, "instruction", VERDICT)
+JUDGE = Score(Model(uri="chat"), PROMPTS.judge, "instruction", VERDICT)
 ASKED = pair("介绍春天。", output="绝密答案")
 PROMPT = JUDGE.prompt(ASKED)[0].content
 
@@ -241,14 +258,13 @@ def texts_in(value: Any) -> list[str]:
 def test_the_judge_sees_the_instruction_alone_and_the_author_the_text():
     assert "介绍春天。" in PROMPT
     assert "绝密答案" not in PROMPT
-    polish = POLISH.fill(document="春天多雨。", instruction="介绍春天。")[0].content
+    polish = PROMPTS.polish.fill(document="春天多雨。", instruction="介绍春天。")[0].content
     assert polish.index("春天多雨。") < polish.index("介绍春天。")
 
 
-def test_every_prompt_is_chinese_and_a_users_turn():
-    for template in (LABEL, GOOD_OR_BAD, POLISH, CHAT):
-        assert template.chat
-        assert not [char for char in template.text.replace("{", "}").split("}")[0] if char.isascii() and char.isalpha()]
+def test_every_prompt_is_a_users_turn():
+    for prompts in (Prompts(), Prompts.english()):
+        assert all(template.chat for template in (prompts.label, prompts.judge, prompts.polish, prompts.chat))
 
 
 TEXT = "{}的方法并不难：先准备材料，再按顺序一步一步地做，中间要耐心等待，最后检查一遍，就能得到满意的结果。"
@@ -351,12 +367,12 @@ def turned_away(store: LocalStore, outcome: Outcome) -> dict[str, tuple[str, str
 def test_the_models_learn_from_the_seed_and_the_final_one_from_all(inputs, store):
     outcome = kun(**inputs)
     learnt = {name: examples(store, step) for name, step in trained(outcome).items()}
-    assert learnt["label"]["s0"] == (LABEL.fill(response="第0答"), "第0问")
-    assert learnt["chat"]["s0"] == (CHAT.fill(instruction="第0问"), "第0答")
+    assert learnt["label"]["s0"] == (PROMPTS.label.fill(response="第0答"), "第0问")
+    assert learnt["chat"]["s0"] == (PROMPTS.chat.fill(instruction="第0问"), "第0答")
     assert learnt["final"]["s0"] == learnt["chat"]["s0"]
-    assert learnt["final"]["煮面"] == (CHAT.fill(instruction="怎么煮面？"), f"煮面可以这样做：{LONG}")
+    assert learnt["final"]["煮面"] == (PROMPTS.chat.fill(instruction="怎么煮面？"), f"煮面可以这样做：{LONG}")
     asked = outcome.ask.apply(pair("写诗。"))
-    assert asked.messages == CHAT.fill(instruction="写诗。")
+    assert asked.messages == PROMPTS.chat.fill(instruction="写诗。")
 
 
 def trained(outcome: Outcome) -> dict[str, Step]:
@@ -443,7 +459,7 @@ def share_kept(found: list[str | None]) -> float:
 
 def test_a_base_too_small_for_written_rules_is_taught_to_end_in_a_verdict():
     pair = Pair(id="p", instruction="写一首关于春天的诗。", output="春天来了。")
-    good, bad = TeachVerdict(GOOD_OR_BAD, PRAISE, BLAME).apply(pair)
+    good, bad = TeachVerdict(PROMPTS.judge, PROMPTS.praise, PROMPTS.blame).apply(pair)
     assert good.messages[-1].content.endswith("指令：写一首关于春天的诗。\n评判：")
     assert bad.messages[-1].content.endswith("指令：写一首关于\n评判：")
     assert [VERDICT.value_in(lesson.target) for lesson in (good, bad)] == [1.0, 0.0]

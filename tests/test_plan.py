@@ -9,12 +9,14 @@ from reinstruct.corpus.source import Source, SourceFile
 from reinstruct.errors import RecipeError
 from reinstruct.plan import Dataset, Model, read, walk
 from reinstruct.planfile import Plan, specs, steps_of
-from reinstruct.recipes.reinstruct import BACKWARD, reinstruct
+from reinstruct.recipes.reinstruct import Prompts, reinstruct
 from reinstruct.records import Document, Example, Pair
 from reinstruct.stage import Transform
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import Repeat, TeachInstruction, WriteInstruction
 from reinstruct.stages.text import KeepLengths, SelectAdvice
+
+BACKWARD = Prompts().backward
 
 
 def source(record_type: type, generation: str = "1", uri: str = "/data") -> Source:

@@ -19,8 +19,8 @@ from reinstruct.stage import Transform
 from reinstruct.stages.instruct import Repeat, TeachInstruction, Template
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore
-from tests.scripted_world import make_rows, write
-from tests.test_worker import no_model
+from tests.in_process import make_rows, no_model
+from tests.scripted_world import write
 
 PAIRS = [
     {"id": "1", "instruction": "Add.", "input": "2 and 2", "output": "4"},

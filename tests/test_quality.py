@@ -14,6 +14,7 @@ from reinstruct.errors import CorpusError, RecipeError
 from reinstruct.explain import METHODS, explain, read_text
 from reinstruct.identity import describe, restore
 from reinstruct.records import Document, Drop
+from reinstruct.settings import presets_of
 from reinstruct.stages.quality import (
     PRESETS,
     C4Quality,
@@ -249,7 +250,7 @@ def test_bounds_on_documents_are_included(name: str, kept: str, rejected: str, r
 @pytest.mark.parametrize("rules", [*PRESETS, *METHODS])
 def test_explain_says_what_the_filter_says(rules: str):
     filters = {"reinstruct": SelectAdvice(), "reinstruct-compat": SelectAdvice(compat=True)}
-    filters |= {"reinstruct-loose": SelectAdvice.loose(), **PRESETS}
+    filters |= {f"reinstruct-{name}": make() for name, make in presets_of(SelectAdvice).items()} | PRESETS
     for text in (PROSE, FRENCH, CHINESE, CODE, LIST, "", "A word."):
         judged = explain(text, rules)
         first = [rule.reason for rule in judged if rule.first]

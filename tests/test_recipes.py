@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,14 +19,15 @@ from reinstruct.llm import LLM, Reply, Request, Sampling, Scripted
 from reinstruct.plan import Map, Model, Outcome, Step, Train, read, walk
 from reinstruct.planfile import Plan
 from reinstruct.planning import Ask, plan_run
-from reinstruct.recipes.reinstruct import AUG, CHAT, REWRITE, SEED, reinstruct
-from reinstruct.records import Document, Example, Instruction, Pair
+from reinstruct.recipes.reinstruct import Prompts, reinstruct
+from reinstruct.records import Document, Example, Instruction, Pair, without_none
+from reinstruct.settings import presets_of
 from reinstruct.stage import Ask as AskStage
 from reinstruct.stages.instruct import Template
 from reinstruct.stages.text import SelectAdvice
 from reinstruct.store import LocalStore
-from tests.scripted_world import World, make_rows, write
-from tests.test_worker import rejected, rows
+from tests.in_process import make_rows, rejected, rows
+from tests.scripted_world import World, write
 
 CARE = " It is a matter of care and of time, as with all good things in a kitchen, and nobody is born with it. " * 2
 ADVICE = "\n".join(
@@ -82,11 +84,11 @@ def outcome_of(recipe: recipes.Recipe, uris: dict[str, str], **settings: Any) ->
     return recipe.plan(**given, **settings)
 
 
-def outcomes(recipe: recipes.Recipe, folder: Path) -> list[Outcome]:
+def outcomes(recipe: recipes.Recipe, folder: Path, **settings: Any) -> list[Outcome]:
     """The recipe with what it must have, with all it can take, and with each one input it can do without."""
     needed, every = (inputs_of(recipe, folder, optional=optional) for optional in (False, True))
     choices = [needed, every, *({**needed, name: every[name]} for name in every.keys() - needed.keys())]
-    return [outcome_of(recipe, uris) for uris in choices]
+    return [outcome_of(recipe, uris, **settings) for uris in choices]
 
 
 def steps(outcome: Outcome) -> list[Step]:
@@ -146,19 +148,89 @@ def prompt_of(stage: Any) -> str:
     return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
-def test_every_prompt_of_its_module_is_filled(recipe, tmp_path):
-    """The stages fill their own; of prompts for other settings, the placeholders are ones that some stage fills."""
-    module, filled = inspect.getmodule(recipe.plan), set()
-    for outcome in outcomes(recipe, tmp_path):
-        for stage, template in stages_with_templates(outcome):
-            text = prompt_of(stage)
-            assert template.placeholders
-            assert not [name for name in template.placeholders if f"{{{name}}}" in text]
-            for literal, *_ in Formatter().parse(template.text):
-                assert literal in text
-            filled |= template.placeholders
-    for template in [value for value in vars(module).values() if isinstance(value, Template)]:
-        assert template.placeholders <= filled
+def worded(recipe: recipes.Recipe) -> dict[str, Any]:
+    """The recipe's prompts in each language, its own first."""
+    kind: Any = without_none(next(setting.type for setting in recipe.settings if setting.name == "prompts"))
+    made = {name: make() for name, make in presets_of(kind).items()}
+    return dict(sorted(made.items(), key=lambda item: item[1] != kind()))
+
+
+def test_every_prompt_of_every_language_is_filled_by_some_stage(recipe, tmp_path):
+    for prompts in worded(recipe).values():
+        filled: list[str] = []
+        for outcome in outcomes(recipe, tmp_path, prompts=prompts):
+            for stage, template in stages_with_templates(outcome):
+                text = prompt_of(stage)
+                assert template.placeholders
+                assert not [name for name in template.placeholders if f"{{{name}}}" in text]
+                for literal, *_ in Formatter().parse(template.text):
+                    assert literal in text
+                filled.append(template.text)
+        for name, template in templates_of(prompts).items():
+            assert any(template.text in text for text in filled), f"{name} is no stage's"
+
+
+def templates_of(prompts: Any) -> dict[str, Template]:
+    values = {part.name: getattr(prompts, part.name) for part in dataclasses.fields(prompts)}
+    return {name: value for name, value in values.items() if isinstance(value, Template)}
+
+
+def test_a_language_words_all_there_is_and_changes_nothing_else(recipe):
+    own, other = worded(recipe).values()
+    assert list(worded(recipe)) == (["chinese", "english"] if recipe.name == "kun" else ["english", "chinese"])
+    for part in dataclasses.fields(own):
+        before, after = getattr(own, part.name), getattr(other, part.name)
+        if isinstance(before, Template):
+            assert (before.chat, bool(before.opening)) == (after.chat, bool(after.opening))
+            assert before.placeholders == after.placeholders
+            bare = before.text.strip() == "{instruction}"
+            assert bare or before.text != after.text, part.name
+        else:
+            assert before != after, part.name
+    chinese, english = (own, other) if recipe.name == "kun" else (other, own)
+    for prompts, share in ((chinese, (0.7, 1)), (english, (0, 0.05))):
+        text = "".join(re.sub(r"{\w+}", "", template.text) for template in templates_of(prompts).values())
+        letters = [char for char in text if char.isalpha()]
+        assert share[0] <= sum("\u4e00" <= char <= "\u9fff" for char in letters) / len(letters) <= share[1]
+
+
+def test_a_wrong_prompt_is_refused_with_what_is_accepted(recipe, tmp_path):
+    inputs = inputs_of(recipe, tmp_path, optional=False)
+    for name, template in templates_of(next(iter(worded(recipe).values()))).items():
+        accepted = ", ".join(f"{{{each}}}" for each in sorted(template.placeholders))
+        for text, words in (
+            (f"{template.text} {{respnse}}", f"prompts.{name} has {{respnse}}"),
+            ("Say something.", f"prompts.{name} has no {accepted}; "),
+            (f"{template.text} {{", f"prompts.{name} has a brace alone"),
+        ):
+            with pytest.raises(RecipeError) as told:
+                plan_run(Ask(recipe.name, inputs, {f"prompts.{name}.text": text}))
+            assert str(told.value).startswith(words)
+            assert f"accepted: {accepted}" in str(told.value)
+
+
+def test_a_prompt_changes_the_steps_that_use_it_and_what_follows(recipe, tmp_path):
+    """A step has another identity if it uses the prompt or reads, or asks, one that has; and no other step has."""
+    uris = inputs_of(recipe, tmp_path, optional=True)
+    default = next(iter(worded(recipe).values()))
+    before = by_name(outcome_of(recipe, uris))
+    for name, template in templates_of(default).items():
+        other = replace(default, **{name: replace(template, text=f"{template.text} ")})
+        after = by_name(outcome_of(recipe, uris, prompts=other))
+        users = {key for key in before if own_prompts(before[key]) != own_prompts(after[key])}
+        changed = {key for key in before if before[key].id != after[key].id}
+        assert users <= changed
+        assert changed == {key for key, step in before.items() if users & {need.name for need in walk(step)}}
+
+
+def by_name(outcome: Outcome) -> dict[str, Step]:
+    return {step.name: step for step in steps(outcome) if step.name != "concat"}
+
+
+def own_prompts(step: Step) -> list[str]:
+    stages = step.action.stages if isinstance(step.action, Map) else ()
+    values = [getattr(stage, part.name) for stage in stages for part in dataclasses.fields(stage)]
+    return [value.text for value in values if isinstance(value, Template)]
 
 
 def test_it_makes_rows_and_running_again_asks_nothing(recipe, tmp_path, store):
@@ -203,6 +275,7 @@ class Author:
             yield [(request, self.replies.get(request.key, Reply(f"{self.name} on {request.key}")))]
 
 
+PROMPTS = Prompts()
 SEEDS = [
     {"id": "s1", "instruction": "Sum up.", "input": "A long text.", "output": "First this. Then that. Last those."},
     {"id": "s2", "instruction": "Boil an egg.", "output": "Heat water.\nPut the egg in.\nWait six minutes."},
@@ -288,14 +361,16 @@ def test_reinstruct_marks_training_rows_by_where_their_answer_comes_from(world: 
     assert len(world.make(outcome.model.step.inputs[0])) == len(examples)
 
     def asked(question: str) -> str:
-        return CHAT.text.replace("{instruction}", question)
+        return PROMPTS.chat.text.replace("{instruction}", question)
 
-    assert examples["s1#3"].prompt == asked(f"Sum up.\n\nA long text. {SEED}")
-    assert examples["s2"].prompt == asked(f"Boil an egg. {SEED}")
+    assert examples["s1#3"].prompt == asked(f"Sum up.\n\nA long text. {PROMPTS.seed_tag}")
+    assert examples["s2"].prompt == asked(f"Boil an egg. {PROMPTS.seed_tag}")
     assert examples["s2"].target == SEEDS[1]["output"]
-    assert examples["a"].prompt == asked(f"backward on a {AUG}")
+    assert examples["a"].prompt == asked(f"backward on a {PROMPTS.web_tag}")
     assert examples["a"].target == "rewriter on a"
-    assert outcome.ask.apply(Pair(id="x", instruction="Why?", output="")).prompt == asked(f"Why? {SEED} {AUG}")
+    assert outcome.ask.apply(Pair(id="x", instruction="Why?", output="")).prompt == asked(
+        f"Why? {PROMPTS.seed_tag} {PROMPTS.web_tag}"
+    )
 
 
 def test_without_rewrites_or_teacher_the_seed_loses_lines(world: Reinstruct):
@@ -314,7 +389,7 @@ def test_given_rewrites_teach_the_rewriter(world: Reinstruct):
     ]
     outcome = world.plan(rewrites=world.dataset("rewrites", Pair, table), teacher=Model(uri="org/teacher"))
     (example,) = world.make(step_called(outcome, "rewriter").inputs[0])
-    assert example.prompt == REWRITE.text.replace("{document}", "Some page.").replace("{instruction}", "Why?")
+    assert example.prompt == PROMPTS.rewrite.fill(document="Some page.", instruction="Why?")
     assert example.target == "Because."
     (lost,) = rejected(world.store, step_called(outcome, "rewrite-data"))
     assert (lost.id, lost.reason) == ("r2", "no_document")

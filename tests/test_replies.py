@@ -26,8 +26,9 @@ from reinstruct.reply_sinks import JOINED, Growing, Segments
 from reinstruct.stages.instruct import Template, WriteInstruction
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore
+from tests.in_process import rows
 from tests.memory_store import MemoryStore
-from tests.test_worker import Fragile, rows, run
+from tests.test_worker import Fragile, run
 
 frame_of = Framer().frame
 PLACE = LogPlace("Ask-1", "shard")

@@ -14,7 +14,7 @@ def test_the_scaling_coefficient_is_the_slope_over_the_logarithm_of_size():
 
 
 def made(name: str, rows: int, final: float | None) -> Made:
-    return Made(name, 100, rows, rows, 0, 0, 1.0, None, None, None, None, None, {"final": final})
+    return Made(name, 100, rows, rows, 0, 0, 1.0, *[None] * 7, {"final": final})
 
 
 def test_a_recipe_at_several_sizes_shows_what_more_data_brings():

@@ -111,7 +111,7 @@ def test_a_preset_is_the_ground_that_fields_change(given: dict[str, Any]):
 
 
 def test_presets_are_class_methods():
-    assert list(presets_of(SelectAdvice)) == ["loose"]
+    assert list(presets_of(SelectAdvice)) == ["loose", "chinese"]
     assert convert({"outer": "wide"})["outer"] == Outer(share=0.9)
     assert presets_of(Pretrain) == {}
 
@@ -134,8 +134,8 @@ def test_a_verb_list_is_given_by_its_path(tmp_path: Path):
         ({"sft.epoch": 3}, "unknown field of sft 'epoch' (did you mean 'epochs'?); accepted: epochs, learning_rate"),
         ({"outer.inner.dept": 3}, "unknown field of outer.inner 'dept' (did you mean 'depth'?); accepted: depth"),
         ({"rules.version": 3}, "unknown field of rules 'version'"),
-        ({"rules": "loos"}, "setting rules is 'loos' (did you mean 'loose'?); accepted: loose"),
-        ({"rules": 3}, "setting rules is 3; accepted: loose"),
+        ({"rules": "loos"}, "setting rules is 'loos' (did you mean 'loose'?); accepted: loose, chinese"),
+        ({"rules": 3}, "setting rules is 3; accepted: loose, chinese"),
         ({"sft": "fast"}, "setting sft is 'fast'; accepted: reinstruct, humpback"),
         ({"upsample": "two"}, "setting upsample is 'two'; accepted: a whole number"),
         ({"upsample": 2.5}, "setting upsample is 2.5; accepted: a whole number"),

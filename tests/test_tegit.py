@@ -8,31 +8,28 @@ import msgspec
 import polars as pl
 import pytest
 
-from reinstruct.commit import close, result_of
+from reinstruct.commit import result_of
 from reinstruct.corpus.open import open_source
-from reinstruct.layout import ensure_layout, output_parts
 from reinstruct.llm import Reply, Scripted
 from reinstruct.plan import Model, read, walk
 from reinstruct.planning import Ask, plan_run
 from reinstruct.recipes.tegit import (
-    DESIGN,
-    DESIGN_CHAT,
     FIELDS,
     NAMES,
-    OPENING,
     Design,
     DesignRules,
     JoinToText,
+    Prompts,
     TeachDesign,
     tegit,
 )
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.stages.marked import Fields, read_fields, write_fields
 from reinstruct.store import LocalStore
-from reinstruct.tables import read_parts
-from reinstruct.worker import run_shard
 from tests.conftest import SEED
+from tests.in_process import make_rows, rows
 
+DESIGN, DESIGN_CHAT = Prompts().design, Prompts().teach
 REQUIRED = ("instruction", "output")
 TEXT = "Home | Shop | About. Rivers carry water from the hills to the sea. They feed towns and turn mills. Buy now!"
 GOOD = "#instruction#: What do rivers do?\n#input#:\n#output#: They carry water to the sea and turn mills."
@@ -198,11 +195,10 @@ def test_a_reply_cut_in_a_second_design_still_holds_the_first():
     assert isinstance(parse(Reply(f"{GOOD}\n#instruction#: And ano", "length")), Pair)
 
 
-def test_the_prompts_are_filled_and_explain_themselves_with_the_marks():
-    for template in (DESIGN, DESIGN_CHAT):
-        assert template.placeholders == {"document"}
-    assert isinstance(read_fields(DESIGN_CHAT.text, NAMES, REQUIRED), Fields)
-    assert DESIGN.text.endswith(OPENING)
+def test_the_prompts_explain_themselves_with_the_marks():
+    for prompts in (Prompts(), Prompts.chinese()):
+        assert isinstance(read_fields(prompts.teach.text, NAMES, REQUIRED), Fields)
+        assert prompts.design.fill(document="d").endswith(f"#{prompts.marks[0]}#:")
 
 
 RULES = DesignRules(
@@ -334,37 +330,26 @@ def designer(prompt: str) -> str:
     return f"#instruction#: How long is river {number}?\n#input#: None\n#output#: It is {number} miles long."
 
 
-def run(store, step, llm) -> None:
-    for needed in step.needs:
-        if result_of(store, needed.id) is None:
-            run(store, needed, llm)
-    for shard in range(len(ensure_layout(store, step, shards=2, min_rows=1).shards)):
-        run_shard(store, step, shard, lambda model: llm)
-    close(store, step.id)
-
-
 def test_texts_become_tasks_with_a_scripted_designer(corpus_file, tmp_path):
     """All of the way to what the designer learns from; the teacher's step is the designer's but for the prompt."""
     outcome = tegit(**inputs(corpus_file, teacher=MODEL), lessons=30)
     lessons = next(step for step in walk(outcome.model.step) if step.name == "design-data")
     store, llm = LocalStore(tmp_path / "store"), Scripted(designer)
-    run(store, lessons, llm)
+    make_rows(store, lessons, lambda model: llm)
     taught = result_of(store, lessons.inputs[0].id)
     assert len(llm.asked) == 30
     assert all(prompt[0].role == "user" for prompt in llm.asked)
     dropped = {**taught.counts[0].rejected, **result_of(store, lessons.id).counts[0].rejected}
     assert dropped.keys() <= {"no_fields", "input_not_in_text"}
-    rows = [
-        row for chunk in read_parts(store, output_parts(store, lessons), lessons.record_type) for row in chunk.records
-    ]
-    assert len(rows) == 30 - sum(dropped.values())
-    assert all(row.target.startswith(" How long is river") for row in rows)
+    taught_rows = rows(store, lessons)
+    assert len(taught_rows) == 30 - sum(dropped.values())
+    assert all(row.target.startswith(" How long is river") for row in taught_rows)
 
 
 def test_designed_tasks_are_checked_in_the_step_that_designs_them(corpus_file, tmp_path):
     texts = inputs(corpus_file)["corpus"].map(Design(MODEL, DESIGN), DesignRules(), name="design")
     store, llm = LocalStore(tmp_path / "store"), Scripted(designer)
-    run(store, texts.step, llm)
+    make_rows(store, texts.step, lambda model: llm)
     asked, ruled = result_of(store, texts.step.id).counts
     assert (asked.read, asked.rejected) == (40, {"no_output": 1})
     # river 4's input is not in its text; the last document tells of no river

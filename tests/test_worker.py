@@ -7,48 +7,27 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reinstruct.commit import close, layout_of, result_of
+from reinstruct.commit import layout_of, result_of
 from reinstruct.corpus.open import open_source
 from reinstruct.errors import LLMUnavailable, ShardError
-from reinstruct.layout import ensure_layout, output_parts
-from reinstruct.llm import LLM, Reply, Request, Sampling, Scripted
+from reinstruct.layout import ensure_layout
+from reinstruct.llm import Reply, Request, Sampling, Scripted
 from reinstruct.plan import Dataset, Model, Step, read
-from reinstruct.records import Document, Drop, Pair, Rejected
+from reinstruct.records import Document, Drop, Pair
 from reinstruct.rows import Rows
 from reinstruct.stage import Ask, Filter, Gather, Transform
 from reinstruct.stages.gather import DropDuplicates, all_kept
 from reinstruct.stages.instruct import Template, WriteInstruction
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore
-from reinstruct.tables import read_parts
 from reinstruct.worker import run_shard
+from tests.in_process import make_rows, no_model, rejected, rows
 
 ASK = WriteInstruction(Model(uri="model"), Template("Request for: {response}"))
 
 
-def no_model(model: Model) -> LLM:
-    raise AssertionError(f"{model.id} is not needed")
-
-
 def run(store: LocalStore, step: Step, open_llm=no_model, shards: int = 1) -> None:
-    """Every step `step` needs, and it, shard by shard."""
-    for needed in step.needs:
-        if result_of(store, needed.id) is None:
-            run(store, needed, open_llm)
-    layout = ensure_layout(store, step, shards=shards, min_rows=1)
-    for shard in range(len(layout.shards)):
-        run_shard(store, step, shard, open_llm)
-    close(store, step.id)
-
-
-def rows(store: LocalStore, step: Step) -> list:
-    return [r for chunk in read_parts(store, output_parts(store, step), step.record_type) for r in chunk.records]
-
-
-def rejected(store: LocalStore, step: Step) -> list[Rejected]:
-    result = result_of(store, step.id)
-    assert result is not None
-    return [r for chunk in read_parts(store, result.rejected, Rejected) for r in chunk.records]
+    make_rows(store, step, open_llm, shards)
 
 
 @pytest.fixture

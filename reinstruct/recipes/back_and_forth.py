@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Reply, Sampling
 from reinstruct.plan import Dataset, Model, Outcome
-from reinstruct.recipes.humpback import BACKWARD, CHAT, RATE, RATE_CHAT, SEED, WEB
+from reinstruct.recipes import humpback
 from reinstruct.records import Document, Drop, Example, Pair, question
 from reinstruct.stage import Transform
 from reinstruct.stages.gather import DropDuplicates, Sample
@@ -33,6 +33,7 @@ from reinstruct.stages.seed import KeepLanguage
 from reinstruct.stages.segment import KeepWithinContext
 from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
+from reinstruct.wording import worded
 
 VARIANTS = ("filter", "rewrite", "both", "distil")
 
@@ -46,7 +47,8 @@ def back_and_forth(
     *,
     variant: str = "both",
     cut: KeepWithinContext = KeepWithinContext(),
-    seed_language: str = "en",
+    prompts: Prompts | None = None,
+    seed_language: str | None = None,
     seed_size: int = 3200,
     candidates: int = 0,
     keep: float = 5,
@@ -69,36 +71,43 @@ def back_and_forth(
     """
     if variant not in VARIANTS:
         raise RecipeError(f"variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+    prompts = prompts or Prompts()
+    prompts.expect_read(verdict, "rate", *(("praise", "blame") if teach_rating else ()))
     verdict.expect_on_scale("keep", keep)
-    spoken = seed.map(KeepLanguage(seed_language), name="choose-seed")
+    rate_as_taught = prompts.rate.within(prompts.chat, prompts.seed_tag)
+    spoken = seed.map(KeepLanguage(prompts.language if seed_language is None else seed_language), name="choose-seed")
     human = spoken.gather(Sample(seed_size, random_seed), name="human")
-    backward = base.train(human.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
-    said = human.map(PutWithSystem(CHAT, (SEED,)), name="tag-seed")
-    taught = said + human.map(TeachRating(RATE, seed=random_seed), name="teach-rating") if teach_rating else said
+    backward = base.train(human.map(TeachInstruction(prompts.backward), name="reverse"), "backward", sft)
+    said = human.map(PutWithSystem(prompts.chat, (prompts.seed_tag,)), name="tag-seed")
+    lessons = TeachRating(rate_as_taught, prompts.praise, prompts.blame, seed=random_seed)
+    taught = said + human.map(lessons, name="teach-rating") if teach_rating else said
     forward = base.train(taught, "forward", sft)
 
     texts = corpus.map(cut, name="cut").gather(DropDuplicates(), name="deduplicate")
     chosen = texts.gather(Sample(candidates, random_seed), name="candidates")
-    made = chosen.map(WriteInstruction(backward, BACKWARD, sampling=writing), name="guess")
+    made = chosen.map(WriteInstruction(backward, prompts.backward, sampling=writing), name="guess")
 
     if variant != "rewrite":
-        asked = RATE_CHAT if judge else RATE
+        asked = prompts.rate.in_chat() if judge else rate_as_taught
         rate = Score(judge or forward, asked, verdict=verdict, sampling=rating, max_unreadable=max_unreadable)
         made = made.map(rate, KeepScore(at_least=keep), name="curate")
     if variant == "distil":
-        answer = Rewrite(rewriter or forward, DISTIL_CHAT if rewriter else DISTIL, sampling=rewriting)
+        as_taught = ANSWER.within(prompts.chat, f"{prompts.seed_tag} {prompts.web_tag}")
+        asked = ANSWER.in_chat() if rewriter else as_taught
+        answer = Rewrite(rewriter or forward, asked, sampling=rewriting)
         made = made.map(answer, name="distil")
     elif variant != "filter":
-        drafts = human.map(LoseLines(seed=random_seed), TeachSpan(REWRITE), name="rewrite-data")
+        rewrite_as_taught = prompts.rewrite.within(prompts.chat)
+        drafts = human.map(LoseLines(seed=random_seed), TeachSpan(rewrite_as_taught), name="rewrite-data")
         aligned = rewriter or base.train(drafts, "rewriter", sft)
-        prompt = REWRITE_CHAT if rewriter else REWRITE
-        improve = RewriteSpan(aligned, prompt, sampling=rewriting, max_unreadable=max_unreadable)
+        asked = prompts.rewrite.in_chat() if rewriter else rewrite_as_taught
+        improve = RewriteSpan(aligned, asked, sampling=rewriting, max_unreadable=max_unreadable)
         made = made.map(improve, name="rewrite")
 
     synthetic = made.gather(Sample(size, random_seed), name="sample")
-    machine = synthetic.map(PutWithSystem(CHAT, (WEB,)), name="tag-synthetic")
+    machine = synthetic.map(PutWithSystem(prompts.chat, (prompts.web_tag,)), name="tag-synthetic")
     final = base.train(said + machine, "final", sft)
-    return Outcome(human + synthetic, final, PutWithSystem(CHAT, (SEED, WEB)), sft)
+    return Outcome(human + synthetic, final, PutWithSystem(prompts.chat, (prompts.seed_tag, prompts.web_tag)), sft)
 
 
 @dataclass(frozen=True)
@@ -112,10 +121,8 @@ class RewriteSpan(Rewrite):
     def parse(self, record: Pair, reply: Reply) -> Pair | Drop:
         if not reply.text.strip():
             return Drop("empty_reply", unreadable=True)
-        asked = self.prompt(record)
-        begun = isinstance(asked, str) and asked.endswith(f"{OPEN}\n")
-        text = f"{OPEN}\n{reply.text}" if begun else reply.text
-        if begun and reply.finish == "stop" and CLOSE not in text:
+        text = self.template.begins + reply.text
+        if OPEN in self.template.begins and reply.finish == "stop" and CLOSE not in text:
             text += CLOSE
         output = span(text)
         return output if isinstance(output, Drop) else replace(record, output=output)
@@ -123,13 +130,14 @@ class RewriteSpan(Rewrite):
 
 @dataclass(frozen=True)
 class TeachSpan(Transform[Pair, Example]):
-    """From a draft (the document) and an instruction, learn to write the good response and the mark that closes it."""
+    """From a draft (the document) and an instruction, learn to write the good response between the marks."""
 
     template: Template
 
     def apply(self, record: Pair) -> Example:
         prompt = self.template.fill(document=record.document, instruction=question(record))
-        return example(record, prompt, f"{record.output}\n{CLOSE}")
+        target = f"{OPEN}\n{record.output}\n{CLOSE}"
+        return example(record, prompt, target.removeprefix(self.template.begins))
 
 
 def span(text: str) -> str | Drop:
@@ -151,9 +159,16 @@ def span(text: str) -> str | Drop:
 
 
 OPEN, CLOSE = "[RES]", "[/RES]"
-_TALK = re.compile(r"\W*(?:and|to|until|or)(?:\W+the)?\W*")
+_TALK = re.compile(r"\W*(?:(?:and|to|until|or)(?:\W+the)?|[和与到至或])\W*")
+ANSWER = Template("{instruction}")
 
-_REWRITE = f"""\
+
+@dataclass(frozen=True)
+class Prompts(humpback.Prompts):
+    """As in Humpback, and `rewrite`, which is put to models as `rate` is."""
+
+    rewrite: Template = Template(
+        f"""\
 An assistant is asked the question below, and a draft of its answer is at hand. Make the draft a better answer: one that
 is meant for this person and goes straight to what was asked. Stay as near to the draft as you can, keep its sentences
 where they serve, and state nothing that is not in it. Write the answer between {OPEN} and {CLOSE}.
@@ -162,10 +177,20 @@ Draft:
 {{document}}
 
 Question:
-{{instruction}}"""
+{{instruction}}""",
+        opening=f"{OPEN}\n",
+    )
 
-REWRITE = Template(f"### Person\n{_REWRITE}\n\n### Assistant\n{OPEN}\n")
-REWRITE_CHAT = Template(_REWRITE, chat=True)
+    @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
 
-DISTIL = Template(f"{SEED} {WEB}\n\n{CHAT.text}")
-DISTIL_CHAT = Template("{instruction}", chat=True)
+    @classmethod
+    def chinese(cls) -> Prompts:
+        """All of them in Chinese."""
+        return worded(cls, "humpback.chinese", "back_and_forth.chinese")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.expect_marks("rewrite", OPEN, CLOSE)

@@ -23,6 +23,7 @@ from reinstruct.stages.instruct import PutToModel, TeachInstruction, Template, W
 from reinstruct.stages.sentences import whole_sentences
 from reinstruct.stages.sides import Guard, KeepSide, Sides, SplitSegments
 from reinstruct.train.settings import Sft
+from reinstruct.wording import Wording, worded
 
 
 def cycle_instruct(
@@ -34,6 +35,7 @@ def cycle_instruct(
     cycles: int = 3,
     per_side: int = 0,
     sides: Sides = Sides(),
+    prompts: Prompts | None = None,
     polishing: Sampling = Sampling(max_tokens=1024),
     asking: Sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=128),
     answering: Sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=512, stop=("\n###",)),
@@ -53,6 +55,8 @@ def cycle_instruct(
     takes all. `rates` are shares of the learning rate in each cycle, of which the last stays. A `prune.share` of 0
     leaves the filter out. `compat` splits by the paper's question mark and asks the untuned base without examples.
     """
+    prompts = prompts or Prompts()
+    ask, answer = prompts.ask, prompts.answer
     sides = replace(sides, compat=compat or sides.compat)
     segments = corpus.map(SplitSegments(sides), name="segment")
     questions = segments.map(KeepSide("question", sides), name="ask-side")
@@ -60,29 +64,31 @@ def cycle_instruct(
     questions = questions.gather(Sample(per_side, random_seed), name="questions")
     answers = answers.gather(Sample(per_side, random_seed), name="answers")
     if polisher is not None:
-        questions = questions.map(Polish(polisher, POLISH_QUESTION, sampling=polishing), name="polish-questions")
-        answers = answers.map(Polish(polisher, POLISH_ANSWER, sampling=polishing), name="polish-answers")
+        questions = questions.map(
+            Polish(polisher, prompts.polish_question, sampling=polishing), name="polish-questions"
+        )
+        answers = answers.map(Polish(polisher, prompts.polish_answer, sampling=polishing), name="polish-answers")
 
     answerer, asker, asked = base, base, None
     for cycle, tuning in enumerate(_tunings(sft, rates, cycles), start=1):
-        prompt = ANSWER if cycle > 1 or compat else FIRST_ANSWER
+        prompt = answer if cycle > 1 or compat else prompts.first_answer
         answered = questions.map(Answer(answerer, prompt, sampling=answering), good_answer, name=f"answer-{cycle}")
-        asker = asker.train(answered.map(TeachInstruction(ASK), name=f"rebuild-q-{cycle}"), f"asker-{cycle}", tuning)
-        write = WriteInstruction(asker, ASK, sampling=asking)
+        asker = asker.train(answered.map(TeachInstruction(ask), name=f"rebuild-q-{cycle}"), f"asker-{cycle}", tuning)
+        write = WriteInstruction(asker, ask, sampling=asking)
         asked = answers.map(write, good_question, name=f"ask-{cycle}")
         asked = asked.gather(DropDuplicates("instruction"), name=f"distinct-{cycle}")
-        answerer = answerer.train(asked.map(PutToModel(ANSWER), name=f"rebuild-a-{cycle}"), f"answerer-{cycle}", tuning)
+        answerer = answerer.train(asked.map(PutToModel(answer), name=f"rebuild-a-{cycle}"), f"answerer-{cycle}", tuning)
 
     assert asked is not None  # there is a cycle
-    answered = questions.map(Answer(answerer, ANSWER, sampling=answering), good_answer, name="answer-last")
+    answered = questions.map(Answer(answerer, answer, sampling=answering), good_answer, name="answer-last")
     pairs = answered + asked
     if prune.share:
-        rebuilt_questions = answered.map(Rebuild(asker, ASK, "instruction", sampling=rebuilding), name="round-trip-q")
-        rebuilt_answers = asked.map(Rebuild(answerer, ANSWER, "output", sampling=rebuilding), name="round-trip-a")
+        rebuilt_questions = answered.map(Rebuild(asker, ask, "instruction", sampling=rebuilding), name="round-trip-q")
+        rebuilt_answers = asked.map(Rebuild(answerer, answer, "output", sampling=rebuilding), name="round-trip-a")
         pairs = (rebuilt_questions + rebuilt_answers).gather(prune, name="prune")
 
-    final = base.train(pairs.map(PutToModel(ANSWER), name="final-data"), "final", sft)
-    return Outcome(pairs, final, PutToModel(ANSWER), sft)
+    final = base.train(pairs.map(PutToModel(answer), name="final-data"), "final", sft)
+    return Outcome(pairs, final, PutToModel(answer), sft)
 
 
 def _tunings(sft: Sft, rates: tuple[float, ...], cycles: int) -> list[Sft]:
@@ -177,17 +183,22 @@ def text_distance(gold: str, rebuilt: str, longest: int = 6, beta: float = 2.0) 
     return 1 - (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
 
 
-ANSWER = Template(
-    """\
+@dataclass(frozen=True)
+class Prompts(Wording):
+    """What is said to the models: `first_answer` to the base model before it has learnt to answer, `polish_question`
+    and `polish_answer` to the polisher.
+    """
+
+    answer: Template = Template(
+        """\
 ### Question
 {instruction}
 
 ### Answer
 """
-)
-
-FIRST_ANSWER = Template(
-    """\
+    )
+    first_answer: Template = Template(
+        """\
 Questions from readers, each followed by a complete and friendly answer.
 
 ### Question
@@ -209,33 +220,40 @@ down. Every row with a number above zero is a name that both lists hold; a filte
 
 ### Answer
 """
-)
-
-ASK = Template(
-    """\
+    )
+    ask: Template = Template(
+        """\
 ### Answer
 {response}
 
 ### The question that was asked
 """
-)
-
-POLISH_QUESTION = Template(
-    """\
+    )
+    polish_question: Template = Template(
+        """\
 The question below was cut out of a longer text. Word it so that a stranger understands it without that text: say who \
 or what is meant, keep its meaning, its language and as many of its words as you can. Write the question and nothing \
 else.
 
 {text}""",
-    chat=True,
-)
-
-POLISH_ANSWER = Template(
-    """\
+        chat=True,
+    )
+    polish_answer: Template = Template(
+        """\
 The passage below was cut out of a longer text. Make it read as a piece of its own: mend broken sentences and \
 references to what is missing, add nothing, keep its language and as many of its words as you can. Write the passage \
 and nothing else.
 
 {text}""",
-    chat=True,
-)
+        chat=True,
+    )
+
+    @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
+    def chinese(cls) -> Prompts:
+        """All of them in Chinese."""
+        return worded(cls, "cycle_instruct.chinese")

@@ -7,7 +7,7 @@ seed and the best of them (self-curation), twice over. Nothing stronger than the
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Sampling
@@ -20,6 +20,7 @@ from reinstruct.stages.seed import KeepLanguage
 from reinstruct.stages.segment import DropRepetitive, SegmentRules, SplitAtHeaders
 from reinstruct.stages.verdict import Rating
 from reinstruct.train.settings import Sft
+from reinstruct.wording import Wording, worded
 
 
 def humpback(
@@ -31,7 +32,8 @@ def humpback(
     headers: SplitAtHeaders = SplitAtHeaders(),
     rules: SegmentRules = SegmentRules(),
     repetition: DropRepetitive = DropRepetitive(),
-    seed_language: str = "en",
+    prompts: Prompts | None = None,
+    seed_language: str | None = None,
     seed_size: int = 3200,
     candidates: int = 0,
     rounds: int = 2,
@@ -48,39 +50,44 @@ def humpback(
 ) -> Outcome:
     """Plan the method.
 
-    `seed` are pairs or Open Assistant trees; of those in the language, `seed_size` are taken. `candidates` samples that
-    many segments before any model sees them, `size` that many curated pairs in each round; 0 takes all. Pairs rated
-    `keep` or more are curated; a step fails if more than `max_unreadable` of its verdicts cannot be read. A `judge`
-    (any chat model) rates in place of the forward models; it does not change, so there is one round. `teach_rating`
-    adds lessons in judging to the forward models that rate, for bases too small to follow a scale. With `paper_steps`,
-    epochs and batch are the paper's wherever `seed_size` and `size` tell how much data there is.
+    `seed` are pairs or Open Assistant trees; of those in the language (that of the `prompts`, unless `seed_language`
+    names another), `seed_size` are taken. `candidates` samples that many segments before any model sees them, `size`
+    that many curated pairs in each round; 0 takes all. Pairs rated `keep` or more are curated; a step fails if more
+    than `max_unreadable` of its verdicts cannot be read. A `judge` (any chat model) rates in place of the forward
+    models; it does not change, so there is one round. `teach_rating` adds lessons in judging to the forward models that
+    rate, for bases too small to follow a scale. With `paper_steps`, epochs and batch are the paper's wherever
+    `seed_size` and `size` tell how much data there is.
     """
     if rounds < 1:
         raise RecipeError(f"rounds is {rounds}; accepted: how often pairs are curated, 1 or more")
+    prompts = prompts or Prompts()
+    prompts.expect_read(verdict, "rate", *(("praise", "blame") if teach_rating else ()))
     verdict.expect_on_scale("keep", keep)
+    rate_as_taught = prompts.rate.within(prompts.chat, prompts.seed_tag)
     first = paper_schedule(seed_size, sft) if paper_steps and seed_size else sft
     later = paper_schedule(seed_size + size, sft) if paper_steps and seed_size and size else sft
 
-    spoken = seed.map(KeepLanguage(seed_language), name="choose-seed")
+    spoken = seed.map(KeepLanguage(prompts.language if seed_language is None else seed_language), name="choose-seed")
     human = spoken.gather(Sample(seed_size, random_seed), name="human")
-    backward = base.train(human.map(TeachInstruction(BACKWARD), name="reverse"), "backward", first)
-    said = human.map(PutWithSystem(CHAT, (SEED,)), name="tag-seed")
-    taught = said + human.map(TeachRating(RATE, seed=random_seed), name="teach-rating") if teach_rating else said
+    backward = base.train(human.map(TeachInstruction(prompts.backward), name="reverse"), "backward", first)
+    said = human.map(PutWithSystem(prompts.chat, (prompts.seed_tag,)), name="tag-seed")
+    lessons = TeachRating(rate_as_taught, prompts.praise, prompts.blame, seed=random_seed)
+    taught = said + human.map(lessons, name="teach-rating") if teach_rating else said
     forward = base.train(taught, "forward-0", first)
 
     segments = corpus.map(headers, rules, repetition, name="segments").gather(DropDuplicates(), name="deduplicate")
     texts = segments.gather(Sample(candidates, random_seed), name="candidates")
-    guesses = texts.map(WriteInstruction(backward, BACKWARD, sampling=writing), name="guess")
+    guesses = texts.map(WriteInstruction(backward, prompts.backward, sampling=writing), name="guess")
 
     curated, last = guesses, 1 if judge else rounds
     for number in range(1, last + 1):
-        rater, asked = (judge, RATE_CHAT) if judge else (forward, RATE)
+        rater, asked = (judge, prompts.rate.in_chat()) if judge else (forward, rate_as_taught)
         rate = Score(rater, asked, verdict=verdict, sampling=rating, max_unreadable=max_unreadable)
         rated = guesses.map(rate, KeepScore(at_least=keep), name=f"curate-{number}")
         curated = rated.gather(Sample(size, random_seed), name=f"curated-{number}")
-        found = curated.map(PutWithSystem(CHAT, (WEB,)), name=f"tag-web-{number}")
+        found = curated.map(PutWithSystem(prompts.chat, (prompts.web_tag,)), name=f"tag-web-{number}")
         forward = base.train((taught if number < last else said) + found, f"forward-{number}", later)
-    return Outcome(human + curated, forward, PutWithSystem(CHAT, (SEED, WEB)), later)
+    return Outcome(human + curated, forward, PutWithSystem(prompts.chat, (prompts.seed_tag, prompts.web_tag)), later)
 
 
 def paper_schedule(rows: int, sft: Sft) -> Sft:
@@ -106,11 +113,18 @@ STEPS = (
     (51200, 32, 1600),
 )
 
-SEED = "Answer as a good AI assistant would."
-WEB = "Answer with what a search of the web brings up."
 
-BACKWARD = Template(
-    """\
+@dataclass(frozen=True)
+class Prompts(Wording):
+    """What is said to the models: `rate` to those that judge, as a turn of `chat` or, to a `judge` of its own, as a
+    user's message; `praise` and `blame` are lessons in judging. The tags are sentences, `language` is the seed's.
+    """
+
+    language: str = "en"
+    seed_tag: str = "Answer as a good AI assistant would."
+    web_tag: str = "Answer with what a search of the web brings up."
+    backward: Template = Template(
+        """\
 Below is what an assistant replied to somebody. The message it replied to follows.
 
 ### Reply
@@ -118,18 +132,17 @@ Below is what an assistant replied to somebody. The message it replied to follow
 
 ### Message
 """
-)
-
-CHAT = Template(
-    """\
+    )
+    chat: Template = Template(
+        """\
 ### Person
 {instruction}
 
 ### Assistant
 """
-)
-
-_SCALE = """\
+    )
+    rate: Template = Template(
+        """\
 Somebody sent the request below and got the answer below. Would the answer teach an AI assistant how to reply? Rate it:
 
 1 - Not usable: it misses the request, is vague, breaks off or repeats itself; or it is no answer but an advertisement,
@@ -145,7 +158,18 @@ Request:
 Answer:
 {response}
 
-First give your reasons in a few sentences. Then end with a line that holds the word Score, a colon and the number."""
+First give your reasons in a few sentences. Then end with a line that holds the word Score, a colon and the number.""",
+        opening="Reasons:\n",
+    )
+    praise: str = "It answers all that was asked.\nScore: 5"
+    blame: str = "Parts of the answer are missing.\nScore: 2"
 
-RATE = Template(f"{SEED}\n\n### Person\n{_SCALE}\n\n### Assistant\nReasons:\n")
-RATE_CHAT = Template(_SCALE, chat=True)
+    @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
+    def chinese(cls) -> Prompts:
+        """All of them in Chinese."""
+        return worded(cls, "humpback.chinese")

@@ -17,15 +17,17 @@ from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.stage import Filter, Transform
-from reinstruct.stages.checks import DropKeywords, DropRepetition, KeepLikely, Keywords
+from reinstruct.stages.checks import HAN, LETTERS, DropKeywords, DropRepetition, KeepLikely, Keywords
 from reinstruct.stages.documents import TextRules
 from reinstruct.stages.gather import Sample
+from reinstruct.stages.giveaways import ASKED, RELEASE_ASKED, RELEASE_SAID, SAID
 from reinstruct.stages.instruct import PutToModel, Rewrite, TeachInstruction, Template, WriteInstruction
 from reinstruct.stages.judge import KeepScore, Score, TeachVerdict
 from reinstruct.stages.sentences import word_ends, words_in
 from reinstruct.stages.text import KeepLengths
 from reinstruct.stages.verdict import Choice
 from reinstruct.train.settings import Sft
+from reinstruct.wording import Wording, worded
 
 
 def kun(
@@ -34,6 +36,7 @@ def kun(
     base: Model,
     chat: Model | None = None,
     *,
+    prompts: Prompts | None = None,
     texts: TextRules | None = None,
     max_perplexity: float = 8.0,
     instructions: InstructionRules | None = None,
@@ -59,28 +62,31 @@ def kun(
     written rules. `compat` takes the keyword lists of the release, tests repetition only at the start of an
     answer and cuts instructions to its prompt's length.
     """
+    prompts = prompts or Prompts()
     instructions = replace(instructions or InstructionRules(), compat=compat)
     answers = replace(answers or AnswerRules(), compat=compat)
 
-    likely = KeepLikely[Document]("text", max_perplexity)
-    fluent = corpus.map(texts or TextRules(), name="select").gather(likely, name="perplexity")
+    texts = texts or TextRules.of(prompts.language)
+    likely = KeepLikely[Document]("text", max_perplexity, HAN if texts.min_cjk else LETTERS)
+    fluent = corpus.map(texts, name="select").gather(likely, name="perplexity")
     chosen = fluent.gather(Sample(candidates, random_seed), name="candidates")
-    label = base.train(seed.map(TeachInstruction(LABEL), name="reverse"), "label", label_sft)
-    said = seed.map(PutToModel(CHAT), name="ask-seed")
-    lessons = said + seed.map(TeachVerdict(GOOD_OR_BAD, PRAISE, BLAME), name="teach-verdict") if teach_verdict else said
-    chat = chat or base.train(lessons, "chat", sft)
+    label = base.train(seed.map(TeachInstruction(prompts.label), name="reverse"), "label", label_sft)
+    said = seed.map(PutToModel(prompts.chat), name="ask-seed")
+    lessons = TeachVerdict(prompts.judge, prompts.praise, prompts.blame)
+    taught = said + seed.map(lessons, name="teach-verdict") if teach_verdict else said
+    chat = chat or base.train(taught, "chat", sft)
 
-    guesses = chosen.map(WriteInstruction(label, LABEL, sampling=sampling), name="guess")
+    guesses = chosen.map(WriteInstruction(label, prompts.label, sampling=sampling), name="guess")
     repaired = guesses.map(RepairInstruction(), instructions, name="repair")
-    verdict = Score(chat, GOOD_OR_BAD, "instruction", VERDICT, sampling=sampling, max_unreadable=max_unreadable)
+    verdict = Score(chat, prompts.judge, "instruction", VERDICT, sampling=sampling, max_unreadable=max_unreadable)
     good = repaired.map(verdict, KeepScore("instruction", 1), name="judge")
     fitted = FitInstruction(512 if compat else 0)
-    polished = good.map(fitted, Rewrite(chat, POLISH, sampling=sampling), name="polish")
+    polished = good.map(fitted, Rewrite(chat, prompts.polish, sampling=sampling), name="polish")
     synthetic = polished.map(answers, name="answers").gather(Sample(size, random_seed), name="sample")
 
     data = seed + synthetic if with_seed else synthetic
-    final = base.train(data.map(PutToModel(CHAT), name="ask-data"), "final", sft)
-    return Outcome(data, final, PutToModel(CHAT), sft)
+    final = base.train(data.map(PutToModel(prompts.chat), name="ask-data"), "final", sft)
+    return Outcome(data, final, PutToModel(prompts.chat), sft)
 
 
 @dataclass(frozen=True)
@@ -173,51 +179,25 @@ class AnswerRules(Filter[Pair]):
         return pl.coalesce(lengths.reason(), keywords.reason(), loops.reason())
 
 
-_THIS = "(?:以上|上述|上面|上文|前文|下面|下文|以下|下列|给定|所给|这|该|此)的?[这那]?[一几]?[篇段则份条些张幅个]?的?"
-_TEXTS = "(?:材料|文章|新闻|资料|文本|文字|段落|摘要|简历|简介|报道|故事|对话|文档|内容|信息|描述)"
-_PICTURES = "(?:图片|图像|照片|图表|插图|表格|视频|音频)"
-_FROM = f"(?:根据|依据|按照|基于|结合)[您你]?(?:已知|提供|给出|{_THIS})的?"
-_LINKS = "(?:链接|网址|网站|网页)"
-# What stands before a word of its own: there is 本文 in 日本文化, 文中 in 散文中.
-_FREE = r"(?:^|[\s，。、：；“请将把从对据在按括结述绍析])"
+VERDICT = Choice(("好", "good"), ("差", "bad"), "brackets")
 
-ASKED = (
-    Keywords("points_at_text", (), f"{_THIS}{_TEXTS}|(?:提供|给出)的{_TEXTS}|{_FREE}(?:本文|原文|文中|文章中)"),
-    Keywords("points_at_picture", (), rf"{_THIS}{_PICTURES}|如[上下]?图(?:所示|\d)|{_FREE}(?:图中|看图)"),
-    Keywords("points_at_link", (), rf"{_THIS}{_LINKS}|(?:打开|点击|访问){_LINKS}|https?://|www\."),
-)
-RELEASE_ASKED = (
-    Keywords("points_at_text", ("新闻", "材料", "根据", "简历", "简介", "文章", "摘要", "文本", "提取", "关键词")),
-    Keywords("points_at_picture", ("图片",)),
-    Keywords("points_at_link", ("链接", "网址", "网站")),
-)
-SAID = (
-    Keywords("speaks_as_model", (), "(?:作为|我是)(?:一[个名款位种])?(?:AI|人工智能|大?型?语言模型|大模型|智能助手)"),
-    Keywords("mentions_text", ("知识库",), f"{_FROM}{_TEXTS}|已知{_TEXTS}|{_FREE}(?:本文|原文|文中)"),
-    Keywords("states_cutoff", (), r"(?:我的|训练)(?:知识|数据)[^。]{0,8}截[止至]|截[止至]到?\s*20\d\d\s*年.{0,9}知识"),
-    Keywords("refusal", (), "(?:抱歉|对不起)[^。！]{0,30}(?:无法|不能|没有办法)|(?:无法|不能)回答(?:这|该|此|您|你)"),
-    Keywords("disclaimer", ("仅供参考", "如有侵权", "不构成投资建议")),
-)
-RELEASE_SAID = (
-    Keywords("speaks_as_model", ("作为",)),
-    Keywords("mentions_text", ("根据", "知识库")),
-    Keywords("states_cutoff", ("2023",)),
-    Keywords("refusal", ("抱歉",)),
-)
 
-VERDICT = Choice(("好",), ("差",), "brackets")
-PRAISE, BLAME = "要做什么说得清楚。【好】", "话没有说完，缺少必要的事实。【差】"  # lessons in judging
+@dataclass(frozen=True)
+class Prompts(Wording):
+    """What is said to the models: `label` to the label model, the others to the chat model; `praise` and `blame` are
+    lessons in judging. Texts have the bounds of the `language`.
+    """
 
-LABEL = Template(
-    """\
+    language: str = "zh"
+    label: Template = Template(
+        """\
 下面这段文字是对某条指令的答复。请写出最有可能得到这份答复的那条指令，除指令外什么也不要写。
 
 {response}""",
-    chat=True,
-)
-
-GOOD_OR_BAD = Template(
-    """\
+        chat=True,
+    )
+    judge: Template = Template(
+        """\
 请评判一条交给文字助手的指令写得好不好。只看指令，不必完成它。
 
 评为【好】要从严，以下几点缺一不可：
@@ -254,11 +234,12 @@ GOOD_OR_BAD = Template(
 
 指令：{instruction}
 评判：""",
-    chat=True,
-)
-
-POLISH = Template(
-    """\
+        chat=True,
+    )
+    praise: str = "要做什么说得清楚。【好】"
+    blame: str = "话没有说完，缺少必要的事实。【差】"
+    polish: Template = Template(
+        """\
 已知下面的知识：
 
 {document}
@@ -266,7 +247,20 @@ POLISH = Template(
 请运用这些知识完成下面的指令。答复要完整、通顺、切题，就像你本来就知道一样，不要提到这些知识从哪里来。
 
 {instruction}""",
-    chat=True,
-)
+        chat=True,
+    )
+    chat: Template = Template("{instruction}", chat=True)
 
-CHAT = Template("{instruction}", chat=True)
+    @classmethod
+    def chinese(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
+    def english(cls) -> Prompts:
+        """All of them in English."""
+        return worded(cls, "kun.english")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.expect_read(VERDICT, "judge", "praise", "blame")

@@ -33,6 +33,7 @@ from reinstruct.stages.quality import preset
 from reinstruct.stages.select import first_reason
 from reinstruct.stages.text import SelectAdvice
 from reinstruct.train.settings import Sft
+from reinstruct.wording import Wording, worded
 
 
 def reinstruct(
@@ -43,6 +44,7 @@ def reinstruct(
     teacher: Model | None = None,
     *,
     rules: SelectAdvice = SelectAdvice(),
+    prompts: Prompts | None = None,
     quality: str = "",
     candidates: int = 0,
     size: int = 0,
@@ -68,6 +70,7 @@ def reinstruct(
     """
     if upsample < 1:
         raise RecipeError(f"upsample is {upsample}; accepted: how often each seed pair is trained on, 1 or more")
+    prompts = prompts or Prompts()
     rules = replace(rules, compat=compat or rules.compat)
     instruction_rules = InstructionRules(compat=compat)
     response_rules = ResponseRules(remove_refusals=remove_refusals)
@@ -77,27 +80,39 @@ def reinstruct(
     if decontaminate.uris:
         selected = selected.map(DropLeaks(decontaminate), name="decontaminate")
     texts = selected.gather(Sample(candidates, random_seed), name="candidates")
-    backward = base.train(seed.map(TeachInstruction(BACKWARD), name="reverse"), "backward", sft)
-    guesses = texts.map(WriteInstruction(backward, BACKWARD, sampling=writing), instruction_rules, name="guess")
+    backward = base.train(seed.map(TeachInstruction(prompts.backward), name="reverse"), "backward", sft)
+    guesses = texts.map(WriteInstruction(backward, prompts.backward, sampling=writing), instruction_rules, name="guess")
 
     if rewrites is None and teacher is not None:
-        answer = Rewrite(teacher, REWRITE_CHAT, sampling=rewriting)
+        answer = Rewrite(teacher, prompts.rewrite.in_chat(), sampling=rewriting)
         sample = guesses.gather(Sample(rewrite_size, random_seed), name="sample-rewrites")
         rewrites = sample.map(answer, response_rules, name="teach-rewrites")
     elif rewrites is None:
         rewrites = seed.map(LoseLines(seed=random_seed), name="lose-lines")
-    rewriter = base.train(rewrites.map(TeachRewriting(REWRITE), name="rewrite-data"), "rewriter", sft)
+    rewriter = base.train(rewrites.map(TeachRewriting(prompts.rewrite), name="rewrite-data"), "rewriter", sft)
 
-    rewritten = guesses.map(Rewrite(rewriter, REWRITE, sampling=rewriting), response_rules, name="rewrite")
+    rewritten = guesses.map(Rewrite(rewriter, prompts.rewrite, sampling=rewriting), response_rules, name="rewrite")
     if decontaminate.uris:
         leaks = DropLeaks[Pair](decontaminate, ("instruction", "input", "output"))
         rewritten = rewritten.map(leaks, name="decontaminate-pairs")
     synthetic = rewritten.gather(Sample(size, random_seed), name="sample")
 
-    human = seed.map(Repeat(upsample), PutToModel(CHAT, (SEED,)), name="tag-seed")
-    machine = synthetic.map(PutToModel(CHAT, (AUG,)), name="tag-synthetic")
+    human = seed.map(Repeat(upsample), PutToModel(prompts.chat, (prompts.seed_tag,)), name="tag-seed")
+    machine = synthetic.map(PutToModel(prompts.chat, (prompts.web_tag,)), name="tag-synthetic")
     final = base.train(human + machine, "final", sft)
-    return Outcome(seed + synthetic, final, PutToModel(CHAT, (SEED, AUG)), sft)
+    return Outcome(seed + synthetic, final, PutToModel(prompts.chat, (prompts.seed_tag, prompts.web_tag)), sft)
+
+
+DEICTIC = r"\bthis\b|[这此]一?[个些种篇段份张条则]|(?:^|[^日])本文|上文|[上下]述"
+LEAKS = (
+    "web text",
+    "based on the information provided",
+    "网页文本",
+    "根据提供的信息",
+    "根据所提供的信息",
+    "根据给定的信息",
+)
+REFUSALS = ("sorry", "i apologize", "抱歉", "对不起", "很遗憾")
 
 
 @dataclass(frozen=True)
@@ -105,16 +120,17 @@ class InstructionRules(Filter[Pair]):
     """Rules on the written instruction (released filter_rewritten.py). They do not need the rewritten response, so they
     are asked before any is paid for.
 
-    The release rejects "this" anywhere, also inside "thistle"; the default rejects the word.
+    The release (`compat`) rejects "this" anywhere, also inside "thistle"; the default rejects the word, and the like in
+    Chinese. `deictic` is a Rust regex.
     """
 
     max_chars: int = 500
-    deictic: str = "this"
+    deictic: str = DEICTIC
     compat: bool = False
 
     def reason(self) -> pl.Expr:
         text = pl.col("instruction").str.to_lowercase()
-        points = text.str.contains(self.deictic if self.compat else rf"\b{self.deictic}\b")
+        points = text.str.contains("this" if self.compat else self.deictic)
         too_long = pl.col("instruction").str.len_chars() > self.max_chars
         return first_reason([("instruction_too_long", too_long), ("points_at_text", points)])
 
@@ -122,13 +138,13 @@ class InstructionRules(Filter[Pair]):
 @dataclass(frozen=True)
 class ResponseRules(Filter[Pair]):
     """Rules on the rewritten response (released filter_rewritten.py): too many bullets, and words that give the source
-    away. `remove_refusals` is its optional flag.
+    away. `remove_refusals` is its optional flag. The words in Chinese are ours.
     """
 
     max_bullets: int = 10
-    leaks: tuple[str, ...] = ("web text", "based on the information provided")
+    leaks: tuple[str, ...] = LEAKS
     remove_refusals: bool = False
-    refusals: tuple[str, ...] = ("sorry", "i apologize")
+    refusals: tuple[str, ...] = REFUSALS
 
     def reason(self) -> pl.Expr:
         text = pl.col("output").str.to_lowercase()
@@ -141,11 +157,16 @@ class ResponseRules(Filter[Pair]):
         return first_reason(rules)
 
 
-SEED = "Reply in the manner of a careful AI assistant."
-AUG = "Reply with what a search of the web would tell."
+@dataclass(frozen=True)
+class Prompts(Wording):
+    """What is said to the models: `rewrite` to the rewriter and, as a user's message, to the teacher. The tags stand
+    behind the instruction.
+    """
 
-BACKWARD = Template(
-    """\
+    seed_tag: str = "Reply in the manner of a careful AI assistant."
+    web_tag: str = "Reply with what a search of the web would tell."
+    backward: Template = Template(
+        """\
 Someone asked an assistant for help and got the reply below. The request that led to it comes after.
 
 ### Reply
@@ -153,10 +174,9 @@ Someone asked an assistant for help and got the reply below. The request that le
 
 ### Request
 """
-)
-
-REWRITE = Template(
-    """\
+    )
+    rewrite: Template = Template(
+        """\
 Use the page below to answer the question after it: thoroughly, kindly and in your own words, as if you simply knew it.
 Never let on that there was a page.
 
@@ -164,16 +184,11 @@ Never let on that there was a page.
 {document}
 
 ### Question
-{instruction}
-
-### Answer
-"""
-)
-
-REWRITE_CHAT = Template(REWRITE.text.removesuffix("\n\n### Answer\n"), chat=True)
-
-CHAT = Template(
-    """\
+{instruction}""",
+        opening="\n\n### Answer\n",
+    )
+    chat: Template = Template(
+        """\
 A curious person talks to an AI assistant. The assistant's answers are useful, thorough and courteous.
 
 ### Person
@@ -181,4 +196,14 @@ A curious person talks to an AI assistant. The assistant's answers are useful, t
 
 ### Assistant
 """
-)
+    )
+
+    @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
+    def chinese(cls) -> Prompts:
+        """All of them in Chinese."""
+        return worded(cls, "reinstruct.chinese")

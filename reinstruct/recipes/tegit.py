@@ -14,6 +14,7 @@ from functools import cache
 import polars as pl
 from msgspec.structs import replace
 
+from reinstruct.errors import expect
 from reinstruct.llm import Prompt, Reply, Sampling
 from reinstruct.plan import Dataset, Model, Outcome
 from reinstruct.records import Document, Drop, Example, Pair
@@ -26,6 +27,11 @@ from reinstruct.stages.marked import is_blank, mark_pattern, read_fields, write_
 from reinstruct.stages.select import first_reason
 from reinstruct.stages.text import KeepLengths
 from reinstruct.train.settings import Sft
+from reinstruct.wording import Wording, worded
+
+FIELDS = {"instruction": "instruction", "input": "input", "output": "output"}
+NAMES = {**FIELDS, "指令": "instruction", "输入": "input", "输出": "output"}
+MARK = f"(?i){mark_pattern(tuple(NAMES))}"
 
 
 def tegit(
@@ -38,6 +44,7 @@ def tegit(
     min_chars: int = 200,
     max_chars: int = 4000,
     rules: DesignRules | None = None,
+    prompts: Prompts | None = None,
     candidates: int = 0,
     size: int = 0,
     lessons: int = 2000,
@@ -56,24 +63,26 @@ def tegit(
     tasks; 0 takes all. The paper tunes on the designed tasks alone, `with_seed` on the seed's pairs too.
     """
     expect_order("min_chars", min_chars, "max_chars", max_chars)
-    rules = rules or DesignRules()
+    rules, prompts = rules or DesignRules(), prompts or Prompts()
     lengths = KeepLengths[Document]("text", min_chars, max_chars)
     texts = corpus.map(lengths, name="select").gather(DropDuplicates(), name="deduplicate")
 
     if designs is None and teacher is not None:
         sample = texts.gather(Sample(lessons, random_seed), name="sample-lessons")
-        designs = sample.map(Design(teacher, DESIGN_CHAT, sampling=designing), name="teach-designs")
+        designs = sample.map(Design(teacher, prompts.teach, sampling=designing), name="teach-designs")
     elif designs is None:
         designs = seed.map(JoinToText(), name="seed-designs")
-    designer = base.train(designs.map(rules, TeachDesign(DESIGN), name="design-data"), "designer", sft)
+    designer = base.train(
+        designs.map(rules, TeachDesign(prompts.design, prompts.marks), name="design-data"), "designer", sft
+    )
 
     chosen = texts.gather(Sample(candidates, random_seed), name="candidates")
-    tasks = chosen.map(Design(designer, DESIGN, sampling=designing), rules, name="design")
+    tasks = chosen.map(Design(designer, prompts.design, sampling=designing), rules, name="design")
     synthetic = tasks.gather(Sample(size, random_seed), name="sample")
 
     data = seed + synthetic if with_seed else synthetic
-    final = base.train(data.map(PutToModel(CHAT), name="ask-tasks"), "final", sft)
-    return Outcome(data, final, PutToModel(CHAT), sft)
+    final = base.train(data.map(PutToModel(prompts.chat), name="ask-tasks"), "final", sft)
+    return Outcome(data, final, PutToModel(prompts.chat), sft)
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,7 @@ class Design(Ask[Document, Pair]):
     def parse(self, record: Document, reply: Reply) -> Pair | Drop:
         if not reply.text.strip():
             return Drop("empty_reply", unreadable=True)
-        opened = OPENING if self.template.text.endswith(OPENING) else ""
-        fields = read_fields(opened + reply.text, NAMES, ("instruction", "output"))
+        fields = read_fields(self.template.begins + reply.text, NAMES, ("instruction", "output"))
         if isinstance(fields, Drop):
             return fields
         if reply.finish == "length" and not fields.more:
@@ -106,11 +114,12 @@ class TeachDesign(Transform[Pair, Example]):
     """From a document, learn to write the whole task."""
 
     template: Template
+    marks: tuple[str, ...] = tuple(FIELDS)
 
     def apply(self, record: Pair) -> Example:
-        target = write_fields({name: getattr(record, name) for name in FIELDS})
-        opened = OPENING if self.template.text.endswith(OPENING) else ""
-        return example(record, self.template.fill(document=record.document), target.removeprefix(opened))
+        target = write_fields({mark: getattr(record, NAMES[mark]) for mark in self.marks})
+        prompt = self.template.fill(document=record.document)
+        return example(record, prompt, target.removeprefix(self.template.begins))
 
 
 @dataclass(frozen=True)
@@ -173,12 +182,6 @@ class DesignRules(Filter[Pair]):
         )
 
 
-FIELDS = {"instruction": "instruction", "input": "input", "output": "output"}
-NAMES = {**FIELDS, "指令": "instruction", "输入": "input", "输出": "output"}
-OPENING = "#instruction#:"  # at the end of a prompt, so that even a small model begins as it should
-MARK = f"(?i){mark_pattern(tuple(NAMES))}"
-
-
 def _echo(prompt: str, instruction: str, output: str) -> str:
     """The line of the prompt that stands for the instruction or the output, or is part of the instruction."""
     lines, asked, answered = _lines(prompt), _flat(instruction), _flat(output)
@@ -206,19 +209,26 @@ def _grounded(part: pl.Expr, text: pl.Expr) -> pl.Expr:
     return pl.when(words.list.len() == 0).then(1.0).otherwise(shared / words.list.len())
 
 
-DESIGN = Template(
-    """\
+@dataclass(frozen=True)
+class Prompts(Wording):
+    """What is said to the models: `design` to the designer, `teach` to the teacher, whose designs it learns from.
+    `marks` are the names of instruction, input and output in both.
+    """
+
+    marks: tuple[str, ...] = tuple(FIELDS)
+    design: Template = Template(
+        """\
 Here is a text. Make a task out of it for an assistant, and do the task.
 
 ### Text
 {document}
 
 ### Task
-#instruction#:"""
-)
-
-DESIGN_CHAT = Template(
-    """\
+""",
+        opening="#instruction#:",
+    )
+    teach: Template = Template(
+        """\
 You write exercises for an assistant. Read the text, think of one thing a person may want that this text has the means \
 to answer, and write the exercise together with its solution.
 
@@ -235,11 +245,10 @@ Answer with these three fields and nothing else:
 
 ### Text
 {document}""",
-    chat=True,
-)
-
-CHAT = Template(
-    """\
+        chat=True,
+    )
+    chat: Template = Template(
+        """\
 A person asks an assistant for something. The assistant does it well.
 
 ### Person
@@ -247,4 +256,20 @@ A person asks an assistant for something. The assistant does it well.
 
 ### Assistant
 """
-)
+    )
+
+    @classmethod
+    def english(cls) -> Prompts:
+        """As they stand here."""
+        return cls()
+
+    @classmethod
+    def chinese(cls) -> Prompts:
+        """All of them in Chinese."""
+        return worded(cls, "tegit.chinese")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = [NAMES.get(mark) for mark in self.marks] == [*FIELDS]
+        expect(known, "prompts.marks", self.marks, f"names of instruction, input and output among {', '.join(NAMES)}")
+        self.expect_marks("teach", f"#{self.marks[0]}#", f"#{self.marks[2]}#")

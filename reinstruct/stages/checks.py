@@ -23,6 +23,7 @@ from reinstruct.stages.gather import all_kept
 from reinstruct.stages.select import count, first_reason
 
 CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}"  # U+30FC lengthens vowels in Japanese; Unicode gives it no script
+HAN, LETTERS = r"\p{Han}", r"\p{L}"
 _OTHER = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{CJK}]]+"
 WORD = rf"[{CJK}]|{_OTHER}(?:['’-]{_OTHER})*"
 
@@ -218,7 +219,7 @@ class KeepLikely(Gather[R]):
 
     field: str = "text"
     max_ratio: float = 8.0
-    counted: str = r"\p{Han}"
+    counted: str = HAN
     prior: float = 10.0
 
     def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:

@@ -43,6 +43,16 @@ class TextRules(Filter[Document]):
         """Any language, 50 to 2,048 words, and the release's three tests for rubbish."""
         return cls(50, 2048, min_cjk=0.0, max_symbols=0.5, max_repeated_lines=0.1, max_char_run=10)
 
+    @classmethod
+    def english(cls) -> TextRules:
+        """Kun's bounds for texts in English, or another language that writes words apart."""
+        return cls(min_cjk=0.0)
+
+    @staticmethod
+    def of(language: str) -> TextRules:
+        """Kun's bounds for a language, as "en"."""
+        return TextRules() if language in ("zh", "ja") else TextRules.english()
+
     def reason(self) -> pl.Expr:
         return staged_reason(self.steps())
 

@@ -5,11 +5,11 @@ The one rule: a prompt is written once, as a Template; training and asking both 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import ClassVar
 
-from msgspec.structs import replace
+from msgspec import structs
 
 from reinstruct.draw import draw
 from reinstruct.llm import Prompt, Reply
@@ -21,19 +21,40 @@ from reinstruct.stages.sentences import sentences
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt with {placeholders}. `chat` sends it as a user's message, for models with a chat template."""
+    """A prompt with {placeholders}; a brace that is none is written twice.
+
+    `chat` sends it as a user's message, for models with a chat template. A plain prompt ends in `opening`, the words
+    with which the reply begins, so that even a small model begins as it should; in a chat there is none.
+    """
 
     text: str
     chat: bool = False
+    opening: str = ""
 
     def fill(self, **values: str) -> Prompt:
         """The prompt. Braces inside values are left alone."""
         filled = self.text.format_map(values)
-        return (Message("user", filled),) if self.chat else filled
+        return (Message("user", filled),) if self.chat else filled + self.opening
+
+    @property
+    def begins(self) -> str:
+        """What is said of the reply before the model speaks."""
+        return "" if self.chat else self.opening
 
     @property
     def placeholders(self) -> frozenset[str]:
-        return frozenset(name for _, name, _, _ in Formatter().parse(self.text) if name)
+        """All that stands in braces. ValueError for braces that do not match."""
+        parts = [part[1:] for part in Formatter().parse(self.text) if part[1] is not None]
+        return frozenset(f"{name}{f'!{how}' if how else ''}{f':{form}' if form else ''}" for name, form, how in parts)
+
+    def in_chat(self) -> Template:
+        """The same, as a user's message."""
+        return replace(self, chat=True)
+
+    def within(self, frame: Template, *first: str) -> Template:
+        """As a turn of the conversation that `frame` writes, whose {instruction} it is, after the sentences `first`."""
+        text = frame.text.replace("{instruction}", self.text)
+        return replace(self, text="\n\n".join((*filter(None, first), text)), chat=frame.chat)
 
 
 def example(record: Pair, prompt: Prompt, target: str) -> Example:
@@ -57,7 +78,7 @@ class TeachInstruction(Transform[Pair, Example]):
 
     def apply(self, record: Pair) -> Example:
         taught = example(record, self.template.fill(response=record.output), question(record))
-        return replace(taught, origin=self.origin or record.origin)
+        return structs.replace(taught, origin=self.origin or record.origin)
 
 
 @dataclass(frozen=True)
@@ -122,7 +143,7 @@ class Rewrite(Ask[Pair, Pair]):
             return Drop("empty_reply")
         if reply.finish == "length":
             return Drop("cut_off", output[:200])
-        return replace(record, output=output)
+        return structs.replace(record, output=output)
 
 
 @dataclass(frozen=True)
@@ -152,7 +173,7 @@ class LoseLines(Transform[Pair, Pair]):
         if len(lost) == len(pieces):
             lost.discard(draws.index(max(draws)))
         kept = [piece for number, piece in enumerate(pieces) if number not in lost]
-        return replace(record, document="".join(kept).strip(), document_id=record.id)
+        return structs.replace(record, document="".join(kept).strip(), document_id=record.id)
 
 
 @dataclass(frozen=True)
@@ -163,7 +184,7 @@ class Repeat(Transform[Pair, Pair]):
     times: int = 2
 
     def apply(self, record: Pair) -> list[Pair]:
-        copies = [replace(record, id=f"{record.id}#{number}") for number in range(2, self.times + 1)]
+        copies = [structs.replace(record, id=f"{record.id}#{number}") for number in range(2, self.times + 1)]
         return [record, *copies]
 
 

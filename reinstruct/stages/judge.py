@@ -53,7 +53,8 @@ class Score(Ask[Pair, Pair]):
 
 @dataclass(frozen=True)
 class TeachRating(Transform[Pair, Example]):
-    """Two lessons in judging from each seed pair: its response is worth `high`, the same with lines lost `low`.
+    """Two lessons in judging from each seed pair: its response is worth `praise`, the same with lines lost
+    `blame`.
 
     No paper does this. A model too small to follow a written scale learns from it to write a verdict that can be read;
     how good its verdicts are is another matter. Pairs of a single sentence give the first lesson alone.
@@ -61,8 +62,8 @@ class TeachRating(Transform[Pair, Example]):
 
     expands: ClassVar[bool] = True
     template: Template
-    praise: str = "It answers all that was asked.\nScore: 5"
-    blame: str = "Parts of the answer are missing.\nScore: 2"
+    praise: str
+    blame: str
     share: float = 0.5
     seed: int = 0
 

@@ -12,7 +12,7 @@ from functools import cache
 
 from reinstruct.records import Drop
 
-BLANKS = {"", "none", "null", "n/a", "na", "no input", "noinput", "empty", "not applicable", "无", "-"}
+BLANKS = {"", "none", "null", "n/a", "na", "no input", "noinput", "empty", "not applicable", "-", "无", "没有", "空"}
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」"}
 _SPACE = "[ \t\u00a0\u202f]*"
 _FENCED = re.compile(r"```\w*\n(.*)\n```", re.DOTALL)

@@ -124,6 +124,21 @@ class SelectAdvice(Filter[Document]):
             prose=KeepProse(),
         )
 
+    @classmethod
+    def chinese(cls) -> SelectAdvice:
+        """For texts in Chinese, which has neither spaces nor such verbs and needs half as many characters: lengths and
+        marks alone. For the language of a text and whether it is prose, ask quality rules first.
+        """
+        return cls(
+            min_chars=200,
+            max_chars=2000,
+            banned=("™", "®"),
+            pronouns=(),
+            max_question_marks=4,
+            max_capital_words=30,
+            require_openers=False,
+        )
+
     def reason(self) -> pl.Expr:
         if not self.require_openers:
             return self.reason_with((), ())

@@ -14,11 +14,12 @@ from reinstruct.errors import RecipeError, expect
 from reinstruct.records import Drop
 
 # Possessive, so that no part of "10502" or of "3e2" is ever taken for a number of its own.
-_NUMBER = r"[+\-−]?\d++(?:[.,]\d++)*+(?!\w)"
-_OUT_OF = r"(?:[\s*_]*+(?:/|out of)[\s*_]*+(?P<of>\d++(?:\.\d++)?+)(?!\w))?+"
-_NUMBER_AFTER = re.compile(r"[*_\s\]]*(?:[-−–—/,]|to\b|or\b|and\b)[*_\s\[]*\d", re.IGNORECASE)
+_NUMBER = r"[+\-−]?\d++(?:[.,]\d++)*+(?![^\W分])"
+_OF = r"(?:[/／]|out of|分?[\s*_]*+[,，（(]?[\s*_]*+满分[为是:：]?)"
+_OUT_OF = rf"(?:[\s*_]*+{_OF}[\s*_]*+(?P<of>\d++(?:\.\d++)?+)(?![^\W分]))?+(?:[\s*_]*+分(?!\w))?+"
+_NUMBER_AFTER = re.compile(r"[*_\s\]]*(?:[-−–—/,~～、]|to\b|or\b|and\b)[*_\s\[]*\d", re.IGNORECASE)
 _NUMBER_BEFORE = re.compile(r"\d[ \t*_\]]*(?:[-−–—/~]|to|or|and)[ \t*_\[]*$", re.IGNORECASE)
-_CLOSING = " \t\r\n.。*_`'\"’”)】]|#"
+_CLOSING = " \t\r\n.。*_`'\"’”)）】]|#"
 
 # What makes a statement none: right before it a denial or "for example", a condition in its sentence, a question after.
 _MARKS = r"[ \t,:\"'“”‘’*_`(\[]*"
@@ -40,9 +41,20 @@ _ANSWERS = (
 _TURNS = r"(?:(?:and|or|but|maybe|perhaps|wait)\b[\W_]*)*"
 
 
-def stated_after(word: str) -> str:
-    """Pattern of a line of its own: `word`, a colon, a number, which may be "of" the highest: "Final score: 4/5"."""
-    return rf"^[\s>*_#\-]*+(?:(?:final|overall|total)\s+)?{word}[\s*_]*+[:：=][\s*_\[]*+(?P<value>{_NUMBER}){_OUT_OF}"
+def stated_after(*words: str) -> str:
+    """Pattern of a line of its own: a word, a colon, a number, which may be "of" the highest: "Final score: 4/5",
+    "最终评分：4分（满分5分）".
+    """
+    word = rf"(?:(?:final|overall|total)\s+|最终|最后|总体|综合|总)?(?:{'|'.join(words)})"
+    return rf"^[\s>*_#\-【]*+{word}[\s*_】]*+[:：=][\s*_\[]*+(?P<value>{_NUMBER}){_OUT_OF}"
+
+
+SCORE = ("score", "评分", "得分", "分数", "打分", "总分")
+_STATED = stated_after(*SCORE)
+_BRACKETED = rf"\[\[\s*(?P<value>{_NUMBER})\s*\]\]"
+_OF_FIVE = rf"(?<![\w.,/\-])(?P<value>{_NUMBER})[\s*_]*+(?:/|out of)[\s*_]*+(?P<of>\d++)(?![\w/])"
+# What a prompt that asks for a number of the pattern says; nothing is known of other patterns.
+_ASKED = {_STATED: SCORE, _BRACKETED: ("[[",), _OF_FIVE: ("/5", "out of 5", "out of five")}
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Rating:
     that is denied, supposed or an example is none.
     """
 
-    pattern: str = stated_after("score")
+    pattern: str = _STATED
     low: float = 1
     high: float = 5
     whole: bool = True  # 4.5 is off the scale
@@ -74,16 +86,26 @@ class Rating:
     @classmethod
     def mt_bench(cls) -> Rating:
         """[[7]] or [[8.5]] of 10, as the judge of MT-bench is asked to write (Zheng et al. 2023)."""
-        return cls(rf"\[\[\s*(?P<value>{_NUMBER})\s*\]\]", high=10, whole=False, max_chars_after=200)
+        return cls(_BRACKETED, high=10, whole=False, max_chars_after=200)
 
     @classmethod
     def out_of_five(cls) -> Rating:
         """4/5 or 4 out of 5, alone in the last line or after any words of it."""
-        return cls(rf"(?<![\w.,/\-])(?P<value>{_NUMBER})[\s*_]*+(?:/|out of)[\s*_]*+(?P<of>\d++)(?![\w/])", low=0)
+        return cls(_OF_FIVE, low=0)
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:
         return re.compile(self.pattern, re.IGNORECASE | re.MULTILINE)
+
+    @property
+    def told(self) -> str:
+        """What a prompt has to ask for, in words."""
+        return f"a number as the verdict reads it, with {' or '.join(_ASKED.get(self.pattern, ()))}"
+
+    def is_asked_in(self, text: str) -> bool:
+        """Whether a prompt may lead to such a statement, as far as its pattern is known."""
+        forms = _ASKED.get(self.pattern, ())
+        return not forms or any(form in text.lower() for form in forms)
 
     def expect_on_scale(self, name: str, given: float) -> None:
         """RecipeError unless a verdict can give that number."""
@@ -135,6 +157,17 @@ class Choice:
         if not all((*self.positive, *self.negative)) or not self.positive or not self.negative:
             raise RecipeError("a choice needs at least one positive and one negative form, none of them empty")
 
+    @property
+    def told(self) -> str:
+        """What a prompt has to ask for, in words."""
+        where = " in brackets" if self.place == "brackets" else ""
+        return f"one of {', '.join(self.positive)} or one of {', '.join(self.negative)}{where}"
+
+    def is_asked_in(self, text: str) -> bool:
+        """Whether a prompt names an answer of either kind."""
+        stated = self._in_brackets(text) if self.place == "brackets" else self._anywhere(text)
+        return len({match[1].lower() in self._negatives for match in stated}) == 2
+
     def value_in(self, text: str) -> float | Drop:
         """1, 0, or one of no_score, contradictory."""
         stated = self._stated(text)
@@ -166,9 +199,15 @@ class Choice:
                 ending = re.compile(rf"(?:^|[:：])[\W_]*({self._word})[\W_]*$", re.IGNORECASE | re.MULTILINE)
                 return [found for found in [ending.search(text.rstrip(), start)] if found]
             case "brackets":
-                return list(re.finditer(rf"[\[［【<「『]\s*({self._word})\s*[\]］】>」』]", text, re.IGNORECASE))
+                return self._in_brackets(text)
             case _:
-                return list(re.finditer(f"({self._word})", text, re.IGNORECASE))
+                return self._anywhere(text)
+
+    def _in_brackets(self, text: str) -> list[re.Match[str]]:
+        return list(re.finditer(rf"[\[［【<「『]\s*({self._word})\s*[\]］】>」』]", text, re.IGNORECASE))
+
+    def _anywhere(self, text: str) -> list[re.Match[str]]:
+        return list(re.finditer(f"({self._word})", text, re.IGNORECASE))
 
     @cached_property
     def _after_opening(self) -> re.Pattern[str]:
