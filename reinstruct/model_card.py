@@ -129,7 +129,7 @@ def _figures_table(figures: Mapping[str, Any]) -> str:
 def _samples(store: Store, plan: Plan) -> str:
     step = steps_of(plan)[_named(plan, WRITTEN).id]
     pairs: list[Pair] = [pair for chunk in read_parts(store, output_parts(store, step), Pair) for pair in chunk.records]
-    shown = [f"> **{cell(pair.instruction)}** {cell(pair.output)}" for pair in pairs]
+    shown = [f"> **{cell(pair.instruction)}** {cell(pair.output, 800)}" for pair in pairs]
     note = "First sentences of held-out texts in bold, and what the model wrote after them; not chosen."
     return "\n\n".join(["## What it writes", note, *(shown or ["Not one whole sentence."])])
 
