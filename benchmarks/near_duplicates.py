@@ -1,6 +1,6 @@
 """Near-duplicates by MinHash: documents a second on one core and memory, against rensa with shingles made in Python.
 
-    python benchmarks/near_duplicates.py [--documents 5000] [--large 1000000] [--corpus FILE.jsonl.gz]
+    python benchmarks/near_duplicates.py [--documents 20000] [--large 1000000] [--corpus FILE.jsonl.gz]
 
 Both sides read the same Parquet file of real texts, a fifth of them again with 0.5 to 2 % of the words replaced, and
 say which rows to drop: 112 permutations, 14 bands of 8, shingles of 5 words in lower case without punctuation. Each
@@ -204,7 +204,7 @@ def measured(folder: Path, corpus: Path | None, documents: int, large: int) -> d
 
 def main() -> None:
     flags = argparse.ArgumentParser()
-    flags.add_argument("--documents", type=int, default=5000)
+    flags.add_argument("--documents", type=int, default=20_000)
     flags.add_argument("--large", type=int, default=1_000_000)
     flags.add_argument("--corpus", type=Path, default=DATA / "corpus" / "en.jsonl.gz")
     flags.add_argument("--judge", nargs=2)

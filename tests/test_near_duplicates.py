@@ -8,7 +8,7 @@ import pytest
 from reinstruct.errors import RecipeError
 from reinstruct.stages import near_duplicates, shingles, spill
 from reinstruct.stages.near_duplicates import DropNearDuplicates, band_keys, clusters
-from reinstruct.stages.shingles import words
+from reinstruct.stages.shingles import Shingles, shingled, words
 from tests.conftest import FrameRows
 
 VOCABULARY = [f"word{n}" for n in range(4000)]
@@ -90,17 +90,18 @@ def test_what_is_kept_is_the_longest_or_the_best(tmp_path):
         judged(DropNearDuplicates(keep="quality"), frame, tmp_path)
 
 
-def pairs_with(share: float, pairs: int, union: int = 400) -> pl.DataFrame:
+def pairs_with(share: float, pairs: int, union: int = 400) -> Shingles:
     """Shingles of texts in pairs (0 and 1, 2 and 3, ...) that have `share` of theirs in common."""
     draw, common = random.Random(int(share * 100)), int(share * union)
-    frames = []
-    for pair in range(pairs):
-        keys = [draw.getrandbits(64) for _ in range(union)]
+    counts, keys = [], []
+    for _ in range(pairs):
+        every = [draw.getrandbits(64) for _ in range(union)]
         alone = (union - common) // 2
-        for at, own in enumerate((keys[common : common + alone], keys[common + alone :])):
-            frames.append(pl.DataFrame({"key": keys[:common] + own}, schema={"key": pl.UInt64}).with_row_index("row"))
-            frames[-1] = frames[-1].with_columns(row=pl.lit(2 * pair + at, pl.UInt32))
-    return pl.concat(frames)
+        for own in (every[common : common + alone], every[common + alone :]):
+            counts.append(common + len(own))
+            keys += every[:common] + own
+    rows = pl.DataFrame({"row": range(2 * pairs), "len": counts}, schema={"row": pl.UInt32, "len": pl.UInt32})
+    return Shingles(rows, pl.Series(keys, dtype=pl.UInt64))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.8, 0.9])
@@ -117,39 +118,53 @@ def test_slots_agree_as_often_as_shingles_do_and_bands_follow(share: float):
 
 def test_keys_do_not_depend_on_what_is_signed_together():
     rows = [*texts(6, length=50), "short", "", "Ünï cödé " * 20, "我们喜欢学习中文" * 5]
-    together = band_keys(shingles.shingles(pl.Series(rows), 5), 14, 8).sort("row", "key")
+    together = band_keys(shingled(pl.Series(rows), 5), 14, 8).sort("row", "key")
     for row, text in enumerate(rows):
-        alone = band_keys(shingles.shingles(pl.Series([text]), 5), 14, 8).sort("key")
+        alone = band_keys(shingled(pl.Series([text]), 5), 14, 8).sort("key")
         assert together.filter(pl.col("row") == row)["key"].to_list() == alone["key"].to_list()
 
 
-def test_keys_are_those_of_the_formula():
-    """Other keys would find other pairs among the same texts."""
-    text, alone = "The cat sat on the mat: Ça va 我!", 1 << 31
-
-    def key(word: str) -> int:
-        codes = [ord(letter) + alone * (letter == "我") for letter in word]
-        return sum(code * shingles._BASE**place for place, code in enumerate(codes, start=0))
+def test_keys_are_those_of_the_words_in_order():
+    text = "The cat, Straße_1234: “Ça va” 我!"
+    keys = [pl.Series([word]).hash().item() for word in ["the", "cat", "straße_1234", "ça", "va", "我"]]
 
     def run(keys: list[int]) -> int:
         return sum(one * shingles.FACTOR**place for place, one in enumerate(reversed(keys))) % 2**64
 
-    keys = [key(word) for word in ["the", "cat", "sat", "on", "the", "mat", "ça", "va", "我"]]
     wanted = [run(keys[at : at + 5]) for at in range(len(keys) - 4)]
     assert shingles.shingles(pl.Series([text]), 5)["key"].to_list() == wanted
-    in_ascii = shingles.shingles(pl.Series(["The cat sat on the mat"]), 5)["key"].to_list()
-    assert in_ascii == wanted[:2]
+    in_ascii = shingles.shingles(pl.Series(["a B", "The CAT."]), 1)
+    assert in_ascii.rows()[2:] == [(1, keys[0]), (1, keys[1])]
 
 
-def test_long_texts_are_read_in_blocks():
-    draw = random.Random(4)
-    text = "\n".join(draw.choices([*VOCABULARY, "é", "我们"], k=2 * shingles._BLOCK // 5))
-    keys = shingles.shingles(pl.Series(["before it", text]), 1)
-    whole = keys.filter(pl.col("row") == 1)["key"].to_list()
-    half = text.index("\n", len(text) // 3)
-    parts = [shingles.shingles(pl.Series([part]), 1)["key"].to_list() for part in (text[:half], text[half:])]
-    assert whole == parts[0] + parts[1]
-    assert len(text) > 2 * shingles._BLOCK
+def test_texts_come_in_pieces_of_about_the_same_size():
+    sizes = [10, 3_000_000, 0, 600_000, 700_000, 5, 2_000_000, 1]
+    texts = pl.Series(["x" * size for size in sizes])
+    pieces = list(near_duplicates._pieces(iter([texts.head(3), texts.slice(3, 1), texts.slice(4)])))
+    assert [piece.str.len_bytes().to_list() for piece in pieces] == [
+        [10, 3_000_000],
+        [0, 600_000, 700_000],
+        [5, 2_000_000],
+        [1],
+    ]
+    assert list(near_duplicates._pieces(iter([]))) == []
+
+
+def test_words_are_the_same_among_texts_of_all_kinds():
+    rows = [
+        "plain words only",
+        "it’s “quoted” – so",
+        "a\u00a0space © here",
+        "naïve ÉCOLE",
+        "中文 and İstanbul ΣΑΣ",
+        "",
+        None,
+    ]
+    found = shingles.shingles(pl.Series(rows), 1)
+    for row, text in enumerate(rows):
+        wanted = pl.Series(words(text or ""), dtype=pl.String).hash().to_list()
+        assert found.filter(pl.col("row") == row)["key"].to_list() == wanted
+    assert words(rows[4]) == ["中", "文", "and", "istanbul", "σασ"]
 
 
 def test_pairs_are_found_as_often_as_banding_says(tmp_path):

@@ -73,6 +73,8 @@ def test_parts_stream_back_in_order_and_in_slices(tmp_path: Path):
     assert whole == [f"text {n}" for n in range(5000)]
     some = read_slices(store, [Slice("p.parquet", 1000, 1500)], Document)
     assert [record.text for chunk in some for record in chunk.records] == whole[1000:2500]
+    one = read_slices(store, [Slice("p.parquet", 1000, 1500), Slice("p.parquet", 4999, 1)], Document, ["text"])
+    assert [text for chunk in one for text in chunk.frame["text"]] == [*whole[1000:2500], whole[4999]]
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path):

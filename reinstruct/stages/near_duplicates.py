@@ -9,9 +9,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
@@ -21,7 +20,7 @@ from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Gather
 from reinstruct.stages.keep import pick, spread, worth_of
-from reinstruct.stages.shingles import FACTOR, shingles
+from reinstruct.stages.shingles import FACTOR, Shingles, shingled
 from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
@@ -41,6 +40,8 @@ class DropNearDuplicates(Gather[R]):
     row without it comes last); ties fall to the first. Source: Broder 1997 (shingles, MinHash), Leskovec et al.,
     Mining of Massive Datasets, section 3.4 (banding); the defaults are FineWeb's, https://arxiv.org/abs/2406.17557.
     """
+
+    version: ClassVar[int] = 2
 
     field: str = "text"
     shingle: int = 5
@@ -66,36 +67,43 @@ class DropNearDuplicates(Gather[R]):
     def _keys(self, rows: Rows) -> Iterator[pl.DataFrame]:
         """Band keys of all rows: `key` and `row`."""
         start = 0
-        for frame in rows.read(self.field):
-            for piece in _pieces(frame, self.field):
-                keys = band_keys(shingles(piece[self.field], self.shingle), self.bands, self.rows)
-                yield keys.with_columns(pl.col("row") + start)
-                start += piece.height
+        for texts in _pieces(frame[self.field] for frame in rows.read(self.field)):
+            keys = band_keys(shingled(texts, self.shingle), self.bands, self.rows)
+            yield keys.with_columns(pl.col("row") + start)
+            start += len(texts)
 
 
-def _pieces(frame: pl.DataFrame, field: str) -> Iterator[pl.DataFrame]:
-    """The frame in slices of about _BYTES of text: texts may be of any length, and memory is to stay the same."""
-    number = frame[field].str.len_bytes().fill_null(0).cum_sum() // _BYTES
-    start = 0
-    for rows in number.rle().struct.field("len"):
-        yield frame.slice(start, rows)
-        start += rows
+def _pieces(columns: Iterator[pl.Series]) -> Iterator[pl.Series]:
+    """The texts in pieces of about _BYTES: they may be of any length, and memory is to stay the same."""
+    held, size = list[pl.Series](), 0
+    for column in columns:
+        start = 0
+        for end, length in enumerate(column.str.len_bytes().fill_null(0).to_list(), 1):
+            size += length
+            if size >= _BYTES:
+                yield pl.concat([*held, column.slice(start, end - start)], rechunk=True)
+                held, size, start = [], 0, end
+        held.append(column.slice(start))
+    if held:
+        yield pl.concat(held, rechunk=True)
 
 
-def band_keys(found: pl.DataFrame, bands: int, rows: int) -> pl.DataFrame:
+def band_keys(found: Shingles, bands: int, rows: int) -> pl.DataFrame:
     """`key` (of one band of a signature) and `row` for each band of each text that has shingles."""
     from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
-    runs = found["row"].rle().struct.unnest()
-    ends = pl.concat([pl.Series([0], dtype=pl.UInt64), runs["len"].cum_sum().cast(pl.UInt64)])
-    signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found["key"]), _numbers(ends), bands * rows, _SEED)
-    filled = pa.py_buffer(array("I", chain.from_iterable(signed.to_rows())))
-    slots = pl.Series(pa.Array.from_buffers(pa.uint32(), len(filled) // 4, [None, filled])).cast(pl.UInt64)
-    key = pl.int_range(len(runs) * bands, dtype=pl.UInt64, eager=True) % bands
+    count = found.rows.height * bands
+    ends = pl.concat([pl.Series([0]), found.rows["len"].cast(pl.Int64).cum_sum()]).cast(pl.UInt64)
+    signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found.keys), _numbers(ends), bands * rows, _SEED)
+    filled = array("I")
+    for signature in signed.to_rows():
+        filled.fromlist(signature)
+    slots = pl.Series(pa.Array.from_buffers(pa.uint32(), count * rows, [None, pa.py_buffer(filled)])).cast(pl.UInt64)
+    key = pl.int_range(count, dtype=pl.UInt64, eager=True) % bands
     for slot in range(rows):
         key = key * FACTOR + slots.gather_every(rows, slot)
     key = key ^ (key // 2**29)  # mix the high bits, which choose the partition, into the low ones and back
-    owner = runs["value"].gather(pl.int_range(len(runs) * bands, eager=True) // bands)
+    owner = found.rows["row"][pl.int_range(count, dtype=pl.UInt32, eager=True) // bands]
     return pl.DataFrame({"key": key * FACTOR, "row": owner})
 
 

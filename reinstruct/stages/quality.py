@@ -67,7 +67,13 @@ class GopherRepetition(QualityFilter[R]):
 
     def values(self, page: Page) -> pl.DataFrame:
         paragraphs, lines = repeated_paragraphs(page), repeated_lines(page)
-        commonest, repeated = commonest_runs(page, self._commonest()), repeated_runs(page, self._repeated())
+        settled = (paragraphs["share"] > self.max_paragraphs) | (paragraphs["chars"] > self.max_paragraph_chars)
+        settled |= (lines["share"] > self.max_lines) | (lines["chars"] > self.max_line_chars)
+        settled = settled.fill_null(False)
+        commonest = commonest_runs(page, self._commonest(), settled)
+        for n, limit in self._commonest().items():
+            settled |= commonest[n] > limit
+        repeated = repeated_runs(page, self._repeated(), settled)
         return pl.DataFrame(
             {
                 "empty": page.rows["chars"],

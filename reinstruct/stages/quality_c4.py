@@ -57,7 +57,7 @@ class C4Quality(QualityFilter[R]):
         kinds = {
             kind: stops.filter(pl.col("stops") == kind).with_columns(n=1) for kind in ("filler_text", "curly_bracket")
         }
-        sentences = self._sentences(lines.filter("good"), page.exact)
+        sentences = self._sentences(lines.filter("good"), page)
         found = {**kinds, "few_sentences": sentences}
         return pl.DataFrame({name: page.per_row(rows, "n") for name, rows in found.items()})
 
@@ -79,13 +79,13 @@ class C4Quality(QualityFilter[R]):
         )
         return left.with_columns(good=~banned & ~contains_any(lowered, self.policies), stops=stops)
 
-    def _sentences(self, good: pl.DataFrame, exact: bool) -> pl.DataFrame:
+    def _sentences(self, good: pl.DataFrame, page: Page) -> pl.DataFrame:
         """(row, n): sentences of each text. They are counted only where lines and sure ends are too few to tell."""
         sure = pl.col("line").str.count_matches(_SURE_END) + 1
         counted = good.group_by("row").agg(n=sure.sum(), lines=pl.col("line"))
-        near = counted.filter(pl.lit(exact) | (pl.col("n") < self.min_sentences))
+        near = counted.filter(pl.lit(page.exact) | (pl.col("n") < self.min_sentences))
         lines = near.select("row", "lines").explode("lines")
-        closely = lines.select("row", n=sentences(lines["lines"])).group_by("row").agg(pl.col("n").sum())
+        closely = lines.select("row", n=sentences(lines["lines"], page)).group_by("row").agg(pl.col("n").sum())
         sure_rows = counted.join(near, on="row", how="anti").select("row", pl.col("n").cast(pl.Int64))
         return pl.concat([sure_rows, closely])
 
@@ -105,9 +105,12 @@ class KeepC4Lines(Transform[Document, Document]):
         return replace(record, text="\n".join(good).strip()) if good else Drop("no_good_lines")
 
 
-def sentences(lines: pl.Series) -> pl.Series:
-    """Of each line, how often a word follows a full stop or the like, and one; marks after it still belong to it."""
-    page = Page(lines)
+def sentences(lines: pl.Series, whole: Page | None = None) -> pl.Series:
+    """Of each line, how often a word follows a full stop or the like, and one; marks after it still belong to it.
+
+    `whole` has the texts the lines are from, where these are cut into words already.
+    """
+    page = Page(lines, like=whole)
     words, word = page.words, pl.col("word")
     ends = words.filter(word.str.contains(_SENTENCE_WORD))["key"].implode()
     marks = words.filter(word.str.contains(_MARK_WORD) & ~word.str.contains(_SENTENCE_WORD))["key"].implode()

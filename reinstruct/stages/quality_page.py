@@ -25,11 +25,14 @@ MARKS_ONLY = (  # words that count as symbols: every character is a mark
 
 
 class Page:
-    """A batch of texts. `exact` counts all there is to count; else only what can lie beyond a usual threshold."""
+    """A batch of texts. `exact` counts all there is to count; else only what can lie beyond a usual threshold. Pieces
+    that are in the page `like` too are not cut into words once more.
+    """
 
-    def __init__(self, texts: pl.Series, *, exact: bool = False) -> None:
+    def __init__(self, texts: pl.Series, *, exact: bool = False, like: Page | None = None) -> None:
         self.texts = texts.alias("text").rechunk()
         self.exact = exact
+        self._like = like
 
     @cached_property
     def rows(self) -> pl.DataFrame:
@@ -47,18 +50,27 @@ class Page:
 
     @cached_property
     def _pieces(self) -> tuple[pl.Series, pl.DataFrame]:
-        """`at` of every piece in order, and of each different piece (at, its words)."""
+        """`at` of every piece in order, and of each different piece (at, key, its words)."""
         flat = self._lists.explode()
         keyed = pl.DataFrame({"key": flat.hash()})
         different = keyed.with_columns(piece=flat).unique("key").with_row_index("at")
         at = keyed.join(different.select("key", "at"), on="key", how="left", maintain_order="left")["at"]
-        return at, different.select("at", words=cut(different["piece"]).str.split(CUT))
+        return at, self._cut(different)
+
+    def _cut(self, different: pl.DataFrame) -> pl.DataFrame:
+        """(at, key, piece) -> (at, key, words), in order."""
+        if self._like is None:
+            return different.select("at", "key", words=cut(different["piece"]).str.split(CUT))
+        known = different.join(self._like._pieces[1].select("key", "words"), on="key", how="left")
+        rest = known.filter(pl.col("words").is_null())
+        done = rest.select("at", "key", words=cut(rest["piece"]).str.split(CUT))
+        return pl.concat([known.filter(pl.col("words").is_not_null()).select("at", "key", "words"), done]).sort("at")
 
     @cached_property
     def words(self) -> pl.DataFrame:
         """The different words of the batch and the pieces (`at`) they stand in, one row each."""
         word = pl.col("word")
-        found = self._pieces[1].explode("words").rename({"words": "word"}).filter(word != "")
+        found = self._pieces[1].select("at", word="words").explode("word").filter(word != "")
         return found.with_columns(
             chars=_chars(word), letters=word.str.contains(r"\p{L}"), mark=word.str.contains(MARKS_ONLY), key=word.hash()
         )

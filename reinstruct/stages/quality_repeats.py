@@ -6,6 +6,7 @@ said twice has a run of five in it, any run of three or four has pairs, so two s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from operator import or_
 
@@ -45,10 +46,11 @@ def repeated_paragraphs(page: Page) -> pl.DataFrame:
     return pl.DataFrame({"share": page.per_row(per, "share"), "chars": page.per_row(per, "chars") / page.rows["chars"]})
 
 
-def commonest_runs(page: Page, limits: dict[int, float]) -> dict[int, pl.Series]:
+def commonest_runs(page: Page, limits: dict[int, float], settled: pl.Series) -> dict[int, pl.Series]:
     """Of each text, the share of its characters in the commonest run of n words, for n of 2 to 4; the first of equals.
 
-    0 where it cannot pass its limit.
+    0 where it cannot pass its limit, and where there is a reason already: in the texts `settled`, and in those that
+    passed the limit of a smaller n.
     """
     sequence = page.sequence
     keys = _keys(sequence, 2)
@@ -63,14 +65,13 @@ def commonest_runs(page: Page, limits: dict[int, float]) -> dict[int, pl.Series]
     passing = [
         (bounds[n] / page.rows["chars"] > limit) | (first / page.rows["chars"] > limit) for n, limit in limits.items()
     ]
-    chosen = _chosen(page, passing)
-    return {n: page.per_row(_commonest(chosen, n), "chars") / page.rows["chars"] for n in limits}
+    return _shares(page, _chosen(page, passing, settled), limits, _commonest)
 
 
-def repeated_runs(page: Page, limits: dict[int, float]) -> dict[int, pl.Series]:
+def repeated_runs(page: Page, limits: dict[int, float], settled: pl.Series) -> dict[int, pl.Series]:
     """Of each text, the share of its characters in runs of n words that stood before, read from the left, none twice.
 
-    0 where it cannot pass its limit.
+    0 where it cannot pass its limit, or where there is a reason already, as in `commonest_runs`.
     """
     smallest = min(limits)
     keys = _keys(page.sequence, smallest).sort().to_frame("key")
@@ -79,8 +80,19 @@ def repeated_runs(page: Page, limits: dict[int, float]) -> dict[int, pl.Series]:
     covered = pl.concat([again + ahead for ahead in range(smallest)]).unique()
     most = page.sequence.select(pl.col("row", "chars").gather(pl.lit(covered)))
     bound = page.per_row(most.group_by("row").agg(pl.col("chars").sum()), "chars") / page.rows["chars"]
-    chosen = _chosen(page, [bound > min(limits.values())])
-    return {n: page.per_row(_said_before(chosen, n), "chars") / page.rows["chars"] for n in limits}
+    return _shares(page, _chosen(page, [bound > min(limits.values())], settled), limits, _said_before)
+
+
+def _shares(
+    page: Page, words: pl.DataFrame, limits: dict[int, float], count: Callable[[pl.DataFrame, int], pl.DataFrame]
+) -> dict[int, pl.Series]:
+    """The characters counted in runs of each length, among all; texts beyond a limit are looked at no further."""
+    found: dict[int, pl.Series] = {}
+    for n, limit in limits.items():
+        found[n] = page.per_row(count(words, n), "chars") / page.rows["chars"]
+        if not page.exact:
+            words = words.filter(~pl.col("row").is_in(page.rows["row"].filter(found[n] > limit).implode()))
+    return found
 
 
 def _keys(sequence: pl.DataFrame, size: int) -> pl.Series:
@@ -90,11 +102,11 @@ def _keys(sequence: pl.DataFrame, size: int) -> pl.Series:
     return keys.filter("whole")["key"]
 
 
-def _chosen(page: Page, passing: list[pl.Series]) -> pl.DataFrame:
-    """The words of the texts that may pass a limit, and `at`, where they are in the sequence."""
+def _chosen(page: Page, passing: list[pl.Series], settled: pl.Series) -> pl.DataFrame:
+    """The words of the texts that may pass a limit and matter still, and `at`, where they are in the sequence."""
     rows = page.rows["row"]
     if not page.exact:
-        rows = rows.filter(reduce(or_, passing))
+        rows = rows.filter(reduce(or_, passing) & ~settled)
     return page.sequence.with_row_index("at").filter(pl.col("row").is_in(rows.implode()))
 
 
@@ -113,7 +125,7 @@ def _said_before(words: pl.DataFrame, size: int) -> pl.DataFrame:
     said: set[int] = set()
     found: dict[int, int] = {}
     free = 0
-    for row, at, run, chars in again.iter_rows():
+    for row, at, run, chars in zip(*(column.to_list() for column in again), strict=True):
         if at < free:
             continue
         if run in said:
