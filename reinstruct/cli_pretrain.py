@@ -48,11 +48,11 @@ def pretrain(
     with watching(plan) as watcher:
         LocalRunner(store, watcher, workers or cores()).run(plan)
     place, figures = publish_model(store, plan)
-    held_out = figures["held_out"]
+    measured = figures["held_out"]
     console.print(f"\n{watcher.ran} steps run, {watcher.found} found finished.")
     console.print(f"model  {place}  ({figures['parameters']:,} parameters)", soft_wrap=True)
     console.print(
-        f"held-out loss {held_out['nll_per_token']:.4f} a token, {held_out['bits_per_byte']:.4f} bits a byte; "
+        f"held-out loss {measured['nll_per_token']:.4f} a token, {measured['bits_per_byte']:.4f} bits a byte; "
         f"use it with --base {place}",
         soft_wrap=True,
     )
