@@ -65,10 +65,10 @@ def dataset_card(store: Store, plan: Plan) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def cell(text: str) -> str:
-    """Untrusted text as one line of Markdown that is nothing but text, also inside a table."""
+def cell(text: str, most: int = 200) -> str:
+    """Untrusted text as one line of Markdown that is nothing but text, also inside a table; at most so long."""
     line = " ".join(text.split())
-    short = line if len(line) <= 200 else line[:200] + "…"
+    short = line if len(line) <= most else line[:most] + "…"
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", html.escape(short, quote=False))
 
 

@@ -1,6 +1,6 @@
 """The command line. The rule: a deliberate error is one sentence on standard error and exit code 2.
 
-reinstruct recipes | show | run | compare | serve | status | report | explain | corpus | compile
+reinstruct recipes | show | run | compare | serve | status | report | explain | corpus | pretrain | compile
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 from reinstruct.cli_corpus import corpus
+from reinstruct.cli_pretrain import pretrain
 from reinstruct.errors import RecipeError, ReinstructError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="Turn an unlabeled text corpus into instruction-tuning data, and that data into a tuned model.",
 )
 app.add_typer(corpus, name="corpus")
+app.command()(pretrain)
 # What typer raises for flags and commands it cannot take. Its own name has moved between versions.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[1])
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}  # inputs and settings differ between recipes
@@ -132,13 +134,13 @@ def compare(
     from reinstruct.preflight import check_data
     from reinstruct.runner import LocalRunner
     from reinstruct.serving import parse_servers
-    from reinstruct.store import open_store
+    from reinstruct.store import expect_folder, open_store
 
     given = [*names, *context.args]
     chosen = list(takewhile(lambda item: not item.startswith("--"), given))
     servers, store = parse_servers(server or []), open_store(out)
     answering = _engine(engine, vllm_flags, models_at_once)
-    _expect_folder(out, store)
+    expect_folder(out, store)
     plans = plan_comparison(chosen, given[len(chosen) :], limit=limit, held_out=held_out)
     together = save_all(store, plans)
     check_data(together)
@@ -262,10 +264,10 @@ def _planned(asked: Wanted) -> tuple[Plan, Store]:
     """The plan and the store to carry it out in, once what can be checked beforehand was."""
     from reinstruct.planning import plan_run
     from reinstruct.preflight import check_data
-    from reinstruct.store import open_store
+    from reinstruct.store import expect_folder, open_store
 
     store = open_store(asked.out)
-    _expect_folder(asked.out, store)
+    expect_folder(asked.out, store)
     plan = plan_run(asked.ask)
     check_data(plan)
     return plan, store
@@ -280,10 +282,3 @@ def _engine(name: str, flags: str, models: int) -> Engine:
         return Engine(name, tuple(shlex.split(flags)), models)
     except ValueError as error:
         raise RecipeError(f"--vllm-flags is {flags!r}, which no shell can read: {error}") from error
-
-
-def _expect_folder(out: str, store: Store) -> None:
-    place = store.path("")
-    found = next(path for path in (place, *place.parents) if path.exists())
-    if not found.is_dir():
-        raise RecipeError(f"--out is {out}, but {found} is a file; accepted: a folder, which is made if it is missing")

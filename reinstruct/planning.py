@@ -22,7 +22,7 @@ from reinstruct.records import Document, Pair
 from reinstruct.serving import existing_model
 from reinstruct.settings import settings_from
 from reinstruct.suggest import suggestion
-from reinstruct.train.settings import Pretrain
+from reinstruct.train.settings import SIZES, Pretrain
 
 SCRATCH = "scratch:"
 LOSSES = ("base", "seed-only", "final")
@@ -183,7 +183,7 @@ def _dataset(wanted: recipes.Input, ask: Ask) -> Dataset[Any]:
 def _model(uri: str, corpus: Dataset[Any] | None) -> Model:
     if not uri.startswith(SCRATCH):
         return existing_model(uri)
-    size, accepted = uri.removeprefix(SCRATCH), ["scratch:tiny", "scratch:small"]
+    size, accepted = uri.removeprefix(SCRATCH), [SCRATCH + size for size in SIZES]
     if uri not in accepted:
         raise RecipeError(
             f"no base {uri!r}{suggestion(uri, accepted)}; accepted: {_join(accepted)}, a folder or a hub id"

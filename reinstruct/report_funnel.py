@@ -71,16 +71,22 @@ class Funnel:
 
 def funnel_of(run: Run, *, examples: int = 0) -> Funnel:
     """Counts of the finished steps, with up to `examples` rejected rows for each reason."""
-    path = main_path(run.plan)
-    main: list[StageRow] = []
-    others: list[StageRow] = []
-    for spec in run.plan.steps:
-        (main if spec.id in path else others).extend(_rows(run, spec, examples))
+    main, others = stage_rows(run, examples)
     corpus = run.results.get(run.plan.corpus)
     origins = run.count("origin")
     synthetic = origins["synthetic"]
     documents = _documents(corpus.counts, corpus.rows) if corpus else 0
     return Funnel(tuple(main), tuple(others), documents, synthetic, origins.total() - synthetic)
+
+
+def stage_rows(run: Run, examples: int = 0) -> tuple[list[StageRow], list[StageRow]]:
+    """The rows of the finished steps' stages, on the main path and off it, in the plan's order."""
+    path = main_path(run.plan)
+    main: list[StageRow] = []
+    others: list[StageRow] = []
+    for spec in run.plan.steps:
+        (main if spec.id in path else others).extend(_rows(run, spec, examples))
+    return main, others
 
 
 def main_path(plan: Plan) -> set[str]:

@@ -83,8 +83,10 @@ class LocalRunner:
         models = Pool(self.engine, self.store.path("servers"), stopped.is_set)
         with closing(models), ThreadPoolExecutor(len(waiting) or 1) as pool:
             try:
-                while waiting or running:
-                    for step in [step for step in waiting if _needed_steps(step) <= done]:
+                while running or (waiting and not stopped.is_set()):
+                    # after a failure, steps that were stopped count as done, but nothing may start from them
+                    ready = [] if stopped.is_set() else [step for step in waiting if _needed_steps(step) <= done]
+                    for step in ready:
                         waiting.remove(step)
                         work = _Work(self, step, name, cores, models, urgency[step.id], stopped)
                         running[pool.submit(work.finish)] = step

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from reinstruct.bundled import BUNDLED, bundled_folder
 from reinstruct.errors import RecipeError, expect
 from reinstruct.planning import SCRATCH
 from reinstruct.serving import existing_model
@@ -26,7 +27,7 @@ def serve(model: str, *, port: int, replicas: int, loras: Iterable[str], python:
     `port` is the first replica's, the others take the following ones; 0 takes any. `loras` are NAME=FOLDER.
     """
     expect(replicas >= 1, "--replicas", replicas, "1 or more")
-    serving = Serving(weights(model), Path(model.rstrip("/")).name, adapters(loras), tuple(flags))
+    serving = Serving(weights(model), Path(model.rstrip("/")).name.replace(":", "-"), adapters(loras), tuple(flags))
     vllm = find_vllm(python)
     ports = [port + n if port else free_port() for n in range(replicas)]
     for each in ports:
@@ -56,6 +57,8 @@ def weights(model: str) -> str:
         raise RecipeError(
             f"{model} is a run; name one of its models: {', '.join(f'{model}/models/{n}' for n in trained)}"
         )
+    if model.startswith(BUNDLED):
+        return str(bundled_folder(model))
     return existing_model(model).uri
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from reinstruct.bundled import BUNDLED, bundled_fingerprint, planned_folder
 from reinstruct.commit import result_of
 from reinstruct.engines import OFFLINE, Engine
 from reinstruct.errors import RecipeError, StoreError
@@ -35,7 +36,9 @@ def name_of(model: Model) -> str:
 
 def served_name(model: Model) -> str:
     """What a server calls a model: a word that tells two versions apart, so that the wrong one is never asked."""
-    return model.step.id if model.step else "-".join(filter(None, (Path(model.uri).name, model.fingerprint)))
+    if model.step:
+        return model.step.id
+    return "-".join(filter(None, (Path(model.uri).name.replace(":", "-"), model.fingerprint)))
 
 
 def parse_servers(flags: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -73,6 +76,8 @@ def open_served(urls: tuple[str, ...]) -> Served:
 
 def location(model: Model, store: Store) -> str:
     """Folder or hub id of a model's weights. StoreError if it has yet to be trained."""
+    if model.uri.startswith(BUNDLED):
+        return str(planned_folder(model.uri, model.fingerprint))
     if model.step is None:
         return str(_fetched(model, store)) if "://" in model.uri else model.uri
     result = result_of(store, model.step.id)
@@ -82,10 +87,12 @@ def location(model: Model, store: Store) -> str:
 
 
 def existing_model(uri: str) -> Model:
-    """A model that exists: a folder or bucket (fingerprinted by its files), or a hub id.
+    """A model that exists: a bundled one, a folder or bucket (fingerprinted by its files), or a hub id.
 
-    RecipeError for a folder or bucket without one.
+    RecipeError for a folder or bucket without one, and for a bundled one that there is not.
     """
+    if uri.startswith(BUNDLED):
+        return Model(uri=uri, fingerprint=bundled_fingerprint(uri))
     if "://" in uri:
         return Model(uri=uri, fingerprint=_remote_fingerprint(uri))
     folder = Path(uri).expanduser()
@@ -107,7 +114,7 @@ def _fingerprint(folder: Path) -> str:
 def _no_model(uri: str) -> RecipeError:
     return RecipeError(
         f"no model at {uri}: expected a folder or bucket with config.json, *.safetensors and a tokenizer; "
-        "or give a hub id such as org/name, scratch:tiny or scratch:small"
+        "or give a hub id such as org/name, bundled:mini, scratch:tiny, scratch:mini or scratch:small"
     )
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from reinstruct.errors import AlreadyCommitted, StoreError
+from reinstruct.errors import AlreadyCommitted, RecipeError, StoreError
 
 
 class Store(Protocol):
@@ -147,6 +147,14 @@ def open_store(uri: str) -> Store:
     if scheme == "file":
         return LocalStore(rest)
     raise StoreError(f"no store for {uri!r}: this version takes a plain path or a file:// URI")
+
+
+def expect_folder(out: str, store: Store) -> None:
+    """RecipeError where --out is, or lies in, what is no folder."""
+    place = store.path("")
+    found = next(path for path in (place, *place.parents) if path.exists())
+    if not found.is_dir():
+        raise RecipeError(f"--out is {out}, but {found} is a file; accepted: a folder, which is made if it is missing")
 
 
 def _opened_to_append(path: str) -> int:

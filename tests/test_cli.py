@@ -94,6 +94,7 @@ MISTAKES = {
     "a limit too small": (["--limit", "2"], ["1,560 characters", "needs 20,000", "--limit"]),
     "no model in a folder": (["--base", "./no-model"], ["no model at ./no-model", "config.json", "scratch:tiny"]),
     "a mistyped base": (["--base", "scratch:tny"], ["'scratch:tny'", "did you mean 'scratch:tiny'?", "scratch:small"]),
+    "a mistyped bundled base": (["--base", "bundled:mnii"], ["'bundled:mnii'", "did you mean 'bundled:mini'?"]),
     "a base that is empty": (["--base", ""], ["needs --base"]),
     "a negative limit": (["--limit", "-1"], ["limit is -1", "accepted: a whole number"]),
     "a limit of letters": (["--limit", "x"], ["'--limit'", "valid integer"]),

@@ -120,7 +120,7 @@ def test_wrong_settings_are_named(setting):
 
 
 def test_sizes_are_known():
-    with pytest.raises(RecipeError, match="size is 'huge'; accepted: tiny or small"):
+    with pytest.raises(RecipeError, match="size is 'huge'; accepted: tiny, mini, small"):
         check(make_job({"kind": "base", "data": ["a"], "work": "w", "out": "o", "settings": {"size": "huge"}}))
 
 
@@ -275,6 +275,56 @@ def test_a_base_learns_and_is_the_same_each_time(documents, base, tmp_path):
     assert len(metrics["curve"]) == metrics["steps"] > 10
     assert metrics["loss"] < 0.8 * metrics["curve"][0][1]
     assert {"rows", "rejected", "epochs", "target_tokens", "tokens_per_s", "seconds", "settings"} < metrics.keys()
+
+
+@pytest.mark.slow
+def test_an_interrupted_base_ends_with_the_same_weights(documents, tmp_path):
+    def job(name):
+        folder = tmp_path / name
+        settings = Pretrain(tokens=20 * 1024)
+        places = {"data": (documents,), "work": str(folder / "work"), "out": str(folder / "out")}
+        return Job(kind="base", settings=settings, checkpoint_s=0.0, **places)
+
+    def interrupt(done, total):
+        if done == 7:
+            raise StopEarly
+
+    metrics = run(job("whole"))
+    with pytest.raises(StopEarly):
+        run(job("interrupted"), interrupt)
+    seen = []
+    assert run(job("interrupted"), lambda done, total: seen.append(done))["curve"] == metrics["curve"]
+    assert seen[0] > 1
+    assert seen[-1] == metrics["steps"] == 20
+    assert weights(tmp_path / "interrupted" / "out") == weights(tmp_path / "whole" / "out")
+
+
+@pytest.mark.slow
+def test_wsd_holds_the_rate_and_lets_it_fall_in_the_last_tenth(tmp_path):
+    import torch
+    from transformers import get_scheduler
+
+    from reinstruct.train.arguments import arguments
+    from reinstruct.train.schedule import Schedule
+
+    def rates(steps, warmup_ratio):
+        settings = Sft(schedule="wsd", learning_rate=1.0, warmup_ratio=warmup_ratio, end_ratio=0.1)
+        told = arguments(Schedule(steps, 1, settings), tmp_path, 1, 10, 0)
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        warmup, extra = int(told.warmup_steps), told.lr_scheduler_kwargs
+        schedule = get_scheduler(told.lr_scheduler_type, optimizer, warmup, steps, scheduler_specific_kwargs=extra)
+        found = []
+        for _ in range(steps):
+            found.append(schedule.get_last_lr()[0])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    short, long = rates(50, 0.1), rates(100, 0.05)
+    assert short[:46] == long[:46]
+    assert short[5:46] == [1.0] * 41
+    assert short[46:] == sorted(short[46:], reverse=True)
+    assert 0.1 < short[-1] < 0.3
 
 
 @pytest.mark.slow

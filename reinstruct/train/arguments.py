@@ -54,6 +54,7 @@ def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) ->
         dataloader_num_workers=place.loader_workers,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
+        use_cache=True,  # as saved in config.json, for whoever generates; training itself asks for none
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         **_rates(schedule),
@@ -70,6 +71,10 @@ def _rates(schedule: Schedule) -> dict[str, Any]:
     if settings.end_ratio and settings.schedule == "cosine":
         rates |= {"lr_scheduler_type": "cosine_with_min_lr"}
         rates |= {"lr_scheduler_kwargs": {"min_lr_rate": settings.end_ratio}}
+    elif settings.schedule == "wsd":
+        falling = {"num_decay_steps": math.ceil(settings.decay_ratio * schedule.steps), "decay_type": "1-sqrt"}
+        rates |= {"lr_scheduler_type": "warmup_stable_decay"}
+        rates |= {"lr_scheduler_kwargs": {**falling, "min_lr_ratio": settings.end_ratio}}
     elif settings.end_ratio and settings.schedule == "linear":
         end = settings.learning_rate * settings.end_ratio
         rates |= {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": end, "power": 1.0}}

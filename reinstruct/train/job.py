@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from reinstruct.bundled import BUNDLED, bundled_folder
 from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.settings import presets_of
 from reinstruct.store import open_store
@@ -42,8 +43,9 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     """What to train or measure, from what, and where to.
 
     `data` are Parquet files: of Example rows for sft and loss, of rows with a `text` for base. `base` is a model
-    folder or hub id (sft and loss only). `work` keeps checkpoints between attempts; `out` appears when all is done.
-    `settings` are Pretrain for base, else Sft, of which loss uses `max_tokens` alone.
+    folder or hub id (sft and loss only); `make_job` takes bundled models too. `work` keeps checkpoints between
+    attempts; `out` appears when all is done. `settings` are Pretrain for base, else Sft, of which loss uses
+    `max_tokens` alone.
     `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
     make batches (0: the training process itself); neither changes the model. `checkpoints` is the store of
     checkpoints, if not `work`; the newest `keep_checkpoints` are kept. `profile` says how
@@ -88,6 +90,8 @@ def make_job(fields: dict[str, Any]) -> AnyJob:
     _expect_known("job", fields, Job.__struct_fields__)
     settings_type: type[AnySettings] = Pretrain if fields.get("kind") == "base" else Sft
     fields = {"settings": {}, **fields}
+    if str(fields.get("base", "")).startswith(BUNDLED):
+        fields["base"] = str(bundled_folder(fields["base"]))
     if isinstance(fields["settings"], dict):
         fields["settings"] = _on_preset(fields["settings"], settings_type)
         _expect_known("settings", fields["settings"], tuple(settings_type.__dataclass_fields__))

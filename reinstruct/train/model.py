@@ -143,7 +143,7 @@ def _encodes_and_decodes(config: Path) -> bool:
 def _no_model(base: str) -> str:
     return (
         f"no model at {base!r}: expected a folder with config.json, weights and tokenizer files, "
-        "a hub id, or scratch:tiny"
+        "a hub id, bundled:mini, or scratch:tiny"
     )
 
 

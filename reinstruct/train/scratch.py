@@ -6,9 +6,11 @@ The one rule: size and seed say everything; with the same documents they give th
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from reinstruct.errors import TrainingError
 from reinstruct.train import model as models
@@ -42,10 +44,20 @@ class Size:
     token_budget: int
     learning_rate: float
     positions: int = 2048
+    schedule: str = "cosine"
+    decay_ratio: float = 0.1
+    warmup_steps: int = 0  # 0: a twentieth of the steps
+    stored: str = "float32"
 
 
 SIZES = {
     "tiny": Size(4096, 128, 3, 4, 352, 256, 4, 400_000, 4e-3),
+    "mini": replace(
+        Size(4096, 128, 4, 4, 352, 512, 4, 7_500_000, 4e-3, stored="bfloat16"),
+        schedule="wsd",
+        decay_ratio=0.04,
+        warmup_steps=100,
+    ),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
 }
 
@@ -55,16 +67,20 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     settings = job.settings
     size = SIZES[settings.size]
     models.quiet()
+    if settings.tokens:
+        size = replace(size, token_budget=settings.tokens)
     texts = list(read_texts(job.data, size.token_budget * CHARACTERS_PER_TOKEN, settings.seed))
     _expect_enough(sum(map(len, texts)))
     tokenizer = train_tokenizer(texts, size.vocabulary)
     rows = blocks(texts, tokenizer, size.block)
     schedule = plan(size, len(rows), settings.seed, processes().num_processes)
     with building(Path(job.out), tried) as out:
-        place = Place.of(job, out, progress)
-        fitted = fit(new_model(size, tokenizer, settings.seed), tokenizer, TokenRows.of(rows), schedule, place)
+        place, model = Place.of(job, out, progress), new_model(size, tokenizer, settings.seed)
+        fitted = fit(model, tokenizer, TokenRows.of(rows), schedule, place, dtype=getattr(torch, size.stored))
         metrics = {
             "rows": len(texts),
+            "characters": sum(map(len, texts)),
+            "parameters": model.num_parameters(),
             "rejected": {},
             "target_tokens": len(rows) * size.block,
             "batch_size": schedule.batch,
@@ -103,10 +119,18 @@ def plan(size: Size, rows: int, seed: int, processes: int = 1) -> Schedule:
     """As many steps as the token budget gives, but no block more than PASSES times."""
     batch = max(processes, min(size.batch, rows) // processes * processes)
     tokens = min(size.token_budget, PASSES * rows * size.block)
+    steps = max(1, tokens // (batch * size.block))
+    warmup = (size.warmup_steps - 0.5) / steps if 0 < size.warmup_steps < steps / 2 else 0.05  # it is rounded up
     settings = Sft(
-        learning_rate=size.learning_rate, schedule="cosine", warmup_ratio=0.05, weight_decay=0.1, beta2=0.95, seed=seed
+        learning_rate=size.learning_rate,
+        schedule=size.schedule,
+        warmup_ratio=warmup,
+        decay_ratio=size.decay_ratio,
+        weight_decay=0.1,
+        beta2=0.95,
+        seed=seed,
     )
-    return Schedule(max(1, tokens // (batch * size.block)), batch, settings)
+    return Schedule(steps, batch, settings)
 
 
 def _expect_enough(characters: int) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from reinstruct.errors import RecipeError, expect
 
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = ("constant", "cosine", "linear", "wsd")
 ORDERS = ("shuffled", "given", "shortest")
 PRECISIONS = ("auto", "bf16", "float32")
 CHECKPOINTING = ("auto", "yes", "no")
-SIZES = ("tiny", "small")
+SIZES = ("tiny", "mini", "small")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 LEAST_CHARACTERS = 20_000  # of the documents a base is trained on
 
@@ -22,7 +22,9 @@ class Sft:
     Defaults are REInstruct's where it states them (lr 2e-5 constant, 128 sequences a step, 2048 tokens:
     released train/sft.py) and three epochs (methods with a stated number use three).
     A batch is never larger than a quarter of the data, so that a small seed still gets some steps.
-    After the warmup the learning rate falls to `end_ratio` of itself (cosine, linear).
+    After the warmup the learning rate falls to `end_ratio` of itself (cosine, linear); "wsd" holds it and falls in the
+    last `decay_ratio` of the steps alone, by 1 - sqrt, so that the steps before are those of any longer training too
+    (Hägele et al. 2024, https://arxiv.org/abs/2405.18392).
 
     `weights` says how often an epoch shows the rows of an origin ("seed=2": twice; "web=0.5": half of them, drawn anew
     each epoch); `order` how an epoch goes: shuffled, as given, or from short to long rows.
@@ -40,9 +42,10 @@ class Sft:
 
     epochs: float = 3.0
     learning_rate: float = 2e-5
-    schedule: str = "constant"  # constant | cosine | linear
+    schedule: str = "constant"  # constant | cosine | linear | wsd
     warmup_ratio: float = 0.0  # of all steps
     end_ratio: float = 0.0
+    decay_ratio: float = 0.1  # of all steps; of wsd alone
     batch_size: int = 128  # sequences per optimizer step
     max_tokens: int = 2048  # of prompt and target together
     weight_decay: float = 0.0
@@ -122,7 +125,7 @@ class Sft:
     def _expect_numbers(self) -> None:
         for name in ("epochs", "learning_rate", "lora_alpha", "eval_steps", "batch_size"):
             expect(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
-        for name in ("warmup_ratio", "end_ratio", "lora_dropout", "dropout", "held_out", "beta2"):
+        for name in ("warmup_ratio", "end_ratio", "decay_ratio", "lora_dropout", "dropout", "held_out", "beta2"):
             expect(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more and below 1")
         for name in ("weight_decay", "neftune_alpha", "lora_rank", "patience"):
             expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
@@ -150,13 +153,18 @@ class Sft:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """A tokenizer and a small Llama trained on the corpus itself, for machines where no model can be had."""
+    """A tokenizer and a small Llama trained on the corpus itself, for machines where no model can be had.
 
-    size: str = "tiny"  # tiny | small
+    `tokens` are those trained on, repeats counted; 0: as many as the size states (`scratch.SIZES`).
+    """
+
+    size: str = "tiny"  # tiny | mini | small
     seed: int = 0
+    tokens: int = 0
 
     def __post_init__(self) -> None:
-        expect(self.size in SIZES, "size", self.size, " or ".join(SIZES))
+        expect(self.size in SIZES, "size", self.size, ", ".join(SIZES))
+        expect(self.tokens >= 0, "tokens", self.tokens, "0 or more")
 
 
 def _weight(entry: str) -> tuple[str, float]:
