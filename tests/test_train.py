@@ -309,7 +309,7 @@ def test_wsd_holds_the_rate_and_lets_it_fall_in_the_last_tenth(tmp_path):
 
     def rates(steps, warmup_ratio):
         settings = Sft(schedule="wsd", learning_rate=1.0, warmup_ratio=warmup_ratio, end_ratio=0.1)
-        told = arguments(Schedule(steps, 1, settings), tmp_path, 1, 10, 0)
+        told = arguments(Schedule(steps, 1, settings), Place(tmp_path, tmp_path / "out", LocalStore(tmp_path)), 1, 10)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         warmup, extra = int(told.warmup_steps), told.lr_scheduler_kwargs
         schedule = get_scheduler(told.lr_scheduler_type, optimizer, warmup, steps, scheduler_specific_kwargs=extra)
