@@ -305,6 +305,7 @@ def test_wsd_holds_the_rate_and_lets_it_fall_in_the_last_tenth(tmp_path):
     from transformers import get_scheduler
 
     from reinstruct.train.arguments import arguments
+    from reinstruct.train.place import Place
     from reinstruct.train.schedule import Schedule
 
     def rates(steps, warmup_ratio):
