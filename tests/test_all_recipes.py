@@ -26,7 +26,7 @@ OWN = {
     "back_and_forth": {"cut.min-chars": "100", "judge": BASE, "sft": "humpback"},  # the backward model is Humpback's
     "kun": {"chat": BASE},
     "tegit": {"min-chars": "100", "rules.min-output-grounded": "0"},
-    "cycle_instruct": {"cycles": "2"},
+    "cycle_instruct": {"cycles": "1"},
 }
 IN_FLIGHT = 64
 WORDS = re.findall(
