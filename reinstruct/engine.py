@@ -3,33 +3,34 @@
 The one rule: a reply depends on its own request alone, not on the company it is batched with. Greedy replies agree up
 to float rounding; sampled ones draw from a generator seeded by the request.
 
-The loop (batching.py) is ours, because `generate()` takes one seed for a whole batch and carries rows that have ended
-until the last one has.
+The loops (batching.py, batching_encoded.py) are ours, because `generate()` takes one seed for a whole batch and carries
+rows that have ended until the last one has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening, positions
 from reinstruct.errors import LLMError, RecipeError, expect
-from reinstruct.llm import Batch, Reply, Request, Sampling, Token
-from reinstruct.prompting import prompt_ids
+from reinstruct.llm import Batch, Prompt, Reply, Request, Sampling, Token
 
 if TYPE_CHECKING:
     from reinstruct.batching import Row
 
 DEFAULT_CONTEXT = 2048  # tokens, for the rare model that does not state its own
+RELATIVE_CONTEXT = 16_384  # tokens of a prompt and of a reply, for encoders and decoders whose positions have no end
 TOKENS_PER_CHARACTER = 4  # at most, in byte-level vocabularies: how far back a stop string may begin
 
 
 @dataclass
 class InProcess:
-    """A transformers causal language model as an `LLM`.
+    """A transformers language model as an `LLM`: a decoder, or an encoder with a decoder.
 
     `model` is a folder or a hub id. Requests are read `window` positions at a time and answered the longest first,
     at most `max_batch` at once and no more than `batch_tokens` tokens, prompts and replies together. `device`: empty
@@ -70,28 +71,30 @@ class InProcess:
 class _Loaded:
     model: Any
     tokenizer: Any
-    context: int  # tokens
     ends: frozenset[int]  # ids that end a reply
+    prompt_ids: Callable[[Any, Prompt], list[int]]
+    room: Callable[[int], int]  # tokens that may follow a prompt of so many
+    decode: Callable[..., Iterator[Row]]  # rows, sampling, finish, limits
 
 
 def _answers(
     loaded: _Loaded, window: Iterable[Request], sampling: Sampling, max_batch: int, batch_tokens: int
 ) -> Iterator[tuple[Request, Reply]]:
     """A window's requests with their replies, first those that leave no room for one."""
-    from reinstruct.batching import Limits, Row, decode
+    from reinstruct.batching import Limits, Row
 
     special = set(loaded.tokenizer.all_special_tokens) & set(sampling.stop)  # decoding would hide these
     ends = loaded.ends | set(loaded.tokenizer.convert_tokens_to_ids(sorted(special)))
     rows: list[Row] = []
     for request in window:
-        ids = prompt_ids(loaded.tokenizer, request.prompt)
-        room = min(sampling.max_tokens, loaded.context - len(ids))
+        ids = loaded.prompt_ids(loaded.tokenizer, request.prompt)
+        room = min(sampling.max_tokens, loaded.room(len(ids)))
         if room >= 1 and ids:
             rows.append(Row(request, ids, room))
         else:
             yield request, Reply("", "prompt_too_long" if ids else "stop", prompt_tokens=len(ids))
     finish = partial(_finish, tokenizer=loaded.tokenizer, stop=sampling.stop, ends=ends)
-    for row in decode(loaded.model, loaded.context, rows, sampling, finish, Limits(max_batch, batch_tokens)):
+    for row in loaded.decode(rows, sampling, finish, Limits(max_batch, batch_tokens)):
         kept = row.new[:-1] if row.new[-1] in ends else row.new
         text = _text(loaded.tokenizer, kept).rstrip("\ufffd")  # half a character at the end, as vLLM leaves it out
         reply = Reply(text[: first_stop(text, sampling.stop)], row.finish, len(row.ids), len(row.new))
@@ -128,22 +131,42 @@ def _import_torch() -> Any:
 
 def _load(name: str, device: str) -> _Loaded:
     torch = _import_torch()
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     check_folder(name)
     try:
         device = device or _best_device(torch)
         config = AutoConfig.from_pretrained(name)
         dtype = _dtype(torch, device, getattr(config, "dtype", None))
-        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
+        auto_class = architecture_of(config).auto_class
+        model: Any = auto_class.from_pretrained(name, dtype=dtype, use_safetensors=True)
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
         model = model.to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
         raise LLMError(f"cannot load the model {name}: {error}") from error
-    context = getattr(config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    return _Loaded(model, tokenizer, context, frozenset(ends - {None}))
+    build = _encoder_decoder if architecture_of(config) is ENCODER_DECODER else _decoder
+    return _Loaded(model, tokenizer, frozenset(ends - {None}), architecture_of(config).prompt_ids, *build(model))
+
+
+def _decoder(model: Any) -> tuple[Callable[[int], int], Callable[..., Iterator[Row]]]:
+    """The room and the loop of a model that goes on with its prompt."""
+    from reinstruct.batching import decode
+
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
+    return lambda prompt: context - prompt, partial(decode, model, context)
+
+
+def _encoder_decoder(model: Any) -> tuple[Callable[[int], int], Callable[..., Iterator[Row]]]:
+    """The same of a model whose decoder has positions of its own. LLMError if nothing says how a reply begins."""
+    from reinstruct.batching_encoded import decode
+
+    first = opening(model)
+    if not first:
+        raise LLMError(f"{model.name_or_path} does not say how a reply begins: it has no decoder_start_token_id")
+    prompts, replies = positions(model.config, RELATIVE_CONTEXT)
+    return lambda prompt: replies - len(first) + 1 if prompt <= prompts else 0, partial(decode, model, first)
 
 
 def _best_device(torch: Any) -> str:

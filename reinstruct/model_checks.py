@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reinstruct.architecture import expect_decoder
 from reinstruct.engine import expect_able
 from reinstruct.engines import TRANSFORMERS, Engine
 from reinstruct.errors import RecipeError
@@ -13,6 +14,7 @@ from reinstruct.serving import Servers, name_of, open_served, urls_of
 from reinstruct.stage import Ask
 from reinstruct.suggest import suggestion
 from reinstruct.train.job import expect_libraries
+from reinstruct.train.model import expect_able as expect_trainable
 
 
 def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
@@ -29,8 +31,22 @@ def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
     if trains or (asks and engine.name == TRANSFORMERS):
         expect_libraries()
     for stage in _asking(plan):
-        if engine.name == TRANSFORMERS and not urls_of(stage.model, servers):
+        if urls_of(stage.model, servers):
+            continue
+        if engine.name == TRANSFORMERS:
             expect_able(stage.sampling)
+        else:
+            expect_decoder(_origin(stage.model), "--engine transformers, or --server for a server that knows it")
+    for step in steps_of(plan).values():
+        if isinstance(step.action, Train):
+            expect_trainable(_origin(step.action.base), step.action.settings)
+
+
+def _origin(model: Model) -> str:
+    """The existing model that a model is tuned from; nothing for one that a run makes from scratch."""
+    while model.step and isinstance(model.step.action, Train):
+        model = model.step.action.base
+    return "" if model.step else model.uri
 
 
 def _asked_models(plan: Plan) -> list[Model]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from reinstruct.architecture import expect_decoder
 from reinstruct.bundled import BUNDLED, bundled_folder
 from reinstruct.errors import RecipeError, expect
 from reinstruct.planning import SCRATCH
@@ -59,7 +60,9 @@ def weights(model: str) -> str:
         )
     if model.startswith(BUNDLED):
         return str(bundled_folder(model))
-    return existing_model(model).uri
+    uri = existing_model(model).uri
+    expect_decoder(uri, "a decoder; a run asks this one in its own workers")
+    return uri
 
 
 def adapters(given: Iterable[str]) -> dict[str, str]:

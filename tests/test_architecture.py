@@ -17,7 +17,8 @@ EDGES = {
     ("aiohttp", "asyncio"): ("reinstruct/served",),
     ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers"): (
         "reinstruct/train/",
-        "reinstruct/batching.py",
+        "reinstruct/architecture.py",
+        "reinstruct/batching",
         "reinstruct/engine.py",
         "reinstruct/decoding.py",
         "reinstruct/embedding.py",

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from reinstruct.architecture import architecture_of
 from reinstruct.commit import Part
 from reinstruct.errors import TrainingError
 from reinstruct.store import LocalStore
@@ -80,15 +81,17 @@ def _expect_numbers(folder: Path) -> None:
 
 def _expect_token(folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
         options: dict[str, Any] = {"dtype": "auto", "output_loading_info": True}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(str(folder), **options)
+        auto_class = architecture_of(AutoConfig.from_pretrained(str(folder))).auto_class
+        loaded: Any = auto_class.from_pretrained(str(folder), **options)
         model, loading = loaded
         start = torch.tensor([[tokenizer.eos_token_id]])
-        written = model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=1, do_sample=False)
+        once: dict[str, Any] = {"max_new_tokens": 1, "do_sample": False, "num_beams": 1}
+        written = model.generate(start, attention_mask=torch.ones_like(start), **once)
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainingError(f"the trained model is of no use: it cannot be loaded and asked: {error}") from error
     lacking = [str(name) for kind in ("missing_keys", "mismatched_keys") for name in loading[kind]]

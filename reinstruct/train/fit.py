@@ -18,10 +18,12 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, PrinterCallback
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening
 from reinstruct.train import packing
 from reinstruct.train.arguments import arguments, processes
-from reinstruct.train.batches import Packed, Padded, keeps_apart
+from reinstruct.train.batches import Collate, Packed, Padded, keeps_apart
 from reinstruct.train.checkpoints import Checkpoints, Found
+from reinstruct.train.encoded import Encoded, EncodedLossTrainer
 from reinstruct.train.packing import PACKED, PADDED, Layout, Plan
 from reinstruct.train.place import Place
 from reinstruct.train.saving import Saving
@@ -78,7 +80,7 @@ def fit(
     held_out: Sequence[int] = (),
     saved: Callable[[Any], None] = lambda model: None,
     dtype: Any = None,
-    trainer_type: type[HeldOutTrainer] = HeldOutTrainer if torch.cuda.is_available() else TargetLossTrainer,
+    trainer_type: type[HeldOutTrainer] | None = None,
 ) -> Fitted:
     """Train `model` on the rows numbered `trained` (none: all) and save it with its tokenizer in `place.out`.
 
@@ -87,19 +89,19 @@ def fit(
     TrainingError as soon as a loss is no number.
     """
     planned = order(rows, trained or range(len(rows)), schedule)
-    layout, plan = _laid_out(model, planned, rows.lengths, schedule)
+    layout, plan = _laid_out(model, planned, rows, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
     found = _found(kept, f"{fingerprint(schedule, rows, held_out)} {place.profile}")
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
         patience = schedule.settings.patience
-        trainer = trainer_type(
+        trainer = (trainer_type or _trainer_for(model))(
             model=model,
             args=arguments(schedule, place, plan.per_step, model.num_parameters()),
             train_dataset=_passes(plan),
             eval_dataset=_passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None,
             processing_class=tokenizer,
-            data_collator=Packed(rows) if layout.packed else Padded(rows, tokenizer.pad_token_id),
+            data_collator=_collator(model, rows, layout, tokenizer.pad_token_id),
             callbacks=[watch, *([EarlyStoppingCallback(patience)] if patience else [])],
         )
         trainer.held_out_targets = rows.targets_of(held_out)
@@ -135,11 +137,28 @@ def _found(checkpoints: Checkpoints, fingerprint: str) -> Found:
     return found[0]
 
 
-def _laid_out(model: Any, planned: Sequence[int], lengths: Sequence[int], schedule: Schedule) -> tuple[Layout, Plan]:
+def _trainer_for(model: Any) -> type[HeldOutTrainer]:
+    if architecture_of(model.config) is ENCODER_DECODER:
+        return EncodedLossTrainer
+    return HeldOutTrainer if torch.cuda.is_available() else TargetLossTrainer
+
+
+def _collator(model: Any, rows: TokenRows, layout: Layout, pad: int) -> Collate:
+    if architecture_of(model.config) is ENCODER_DECODER:
+        return Encoded(rows, pad, opening(model))
+    return Packed(rows) if layout.packed else Padded(rows, pad)
+
+
+def _laid_out(model: Any, planned: Sequence[int], rows: TokenRows, schedule: Schedule) -> tuple[Layout, Plan]:
     """The layout that costs less: rows packed behind one another, or side by side where that is as good.
 
     NEFTune's noise goes by the length of a row, which only rows side by side have.
     """
+    lengths = rows.lengths
+    if architecture_of(model.config) is ENCODER_DECODER:
+        targets = [length - prompt for length, prompt in zip(lengths, rows.prompt_lengths, strict=True)]
+        layout = packing.apart(rows.prompt_lengths, targets)
+        return layout, _plan(planned, lengths, schedule.batch, layout)
     on_gpu = torch.cuda.is_available()
     plans = {layout: _plan(planned, lengths, schedule.batch, layout) for layout in (PACKED, PADDED)}
     packed, padded = (packing.computed(plan, lengths, layout) for layout, plan in plans.items())

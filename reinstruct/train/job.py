@@ -43,9 +43,9 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     """What to train or measure, from what, and where to.
 
     `data` are Parquet files: of Example rows for sft and loss, of rows with a `text` for base. `base` is a model
-    folder or hub id (sft and loss only); `make_job` takes bundled models too. `work` keeps checkpoints between
-    attempts; `out` appears when all is done. `settings` are Pretrain for base, else Sft, of which loss uses
-    `max_tokens` alone.
+    folder or hub id, of a decoder or of encoder and decoder (sft and loss only); `make_job` takes bundled models too.
+    `work` keeps checkpoints between attempts; `out` appears when all is done. `settings` are Pretrain for base, else
+    Sft, of which loss uses `max_tokens` alone.
     `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
     make batches (0: the training process itself); neither changes the model. `checkpoints` is the store of
     checkpoints, if not `work`; the newest `keep_checkpoints` are kept. `profile` says how
@@ -130,7 +130,7 @@ def _run(checked: Job[Any], progress: Progress | None) -> dict[str, Any]:
 
 def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Everything about a job that can be told without reading its data. `find` looks a library up."""
-    from reinstruct.train.model import expect_model
+    from reinstruct.train.model import expect_able, expect_model
 
     _check_settings(job)
     missing_files = [path for path in job.data if not Path(path).is_file()]
@@ -147,6 +147,7 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
         expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:
         expect_model(job.base)
+        expect_able(job.base, job.settings)
 
 
 def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from reinstruct.architecture import architecture_of
 from reinstruct.errors import TrainingError
 from reinstruct.train.settings import Sft
 
@@ -37,7 +38,7 @@ def with_adapters(model: Any, settings: Sft, base: str) -> Any:
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=TARGETS,
-        task_type="CAUSAL_LM",
+        task_type=architecture_of(model.config).task,
     )
     return get_peft_model(model, config)
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from reinstruct.architecture import ENCODER_DECODER, architecture_of
 from reinstruct.train import model as models
+from reinstruct.train.encoded import encoded_sums
 from reinstruct.train.finished import building, is_first
 from reinstruct.train.rows import encode_all, read_examples, write_refused
 from reinstruct.train.settings import Sft
@@ -36,7 +38,7 @@ def measure(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(job.base)
     model = models.load_model(job.base, tokenizer)
     limit = models.longest_sequence(model, job.settings.max_tokens)
-    found = encode_all(read_examples(job.data), tokenizer, limit)
+    found = encode_all(read_examples(job.data), tokenizer, limit, models.shape_of(model))
     sums = nll_sums(model.to("cuda" if torch.cuda.is_available() else "cpu"), found.rows, progress)
     nll = sum(sums) / found.rows.target_tokens
     metrics = {
@@ -56,11 +58,12 @@ def measure(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]:
 
 def nll_sums(model: Any, rows: TokenRows, progress: Progress | None = None) -> list[float]:
     """For each row, in their order, the negative log-likelihood of its whole target in nats."""
+    pass_sums = encoded_sums if architecture_of(model.config) is ENCODER_DECODER else _pass_sums
     sums = [0.0] * len(rows)
     done = 0
     model.eval()
-    for batch in _passes(rows.lengths, model.config.vocab_size):
-        for index, value in zip(batch, _pass_sums(model, [rows[index] for index in batch]), strict=True):
+    for batch in _passes(rows.lengths, model.config.get_text_config(decoder=True).vocab_size):
+        for index, value in zip(batch, pass_sums(model, [rows[index] for index in batch]), strict=True):
             sums[index] = value
         done += len(batch)
         if progress:

@@ -5,14 +5,15 @@ The one rule: a base that cannot be trained is refused with what was expected, b
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from reinstruct.errors import TrainingError
+from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening, positions, stated_architecture
+from reinstruct.errors import TrainingError, expect
+from reinstruct.train.rows import UNBOUNDED, Shape
+from reinstruct.train.settings import Sft
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_NO_DECODER = "{base} is a model of encoder and decoder; a base must be a decoder alone, one that goes on with a text"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
@@ -24,11 +25,17 @@ def expect_model(base: str) -> None:
     if not folder.exists():
         return
     wanted = {"config.json": ("config.json",), "weights": WEIGHTS, "tokenizer files": TOKENIZERS}
-    if _encodes_and_decodes(folder / "config.json"):
-        raise TrainingError(_NO_DECODER.format(base=base))
     missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
     if missing:
         raise TrainingError(f"{_no_model(base)} (missing: {', '.join(missing)})")
+
+
+def expect_able(base: str, settings: Sft, model: Any = None) -> None:
+    """RecipeError for settings that this build of model cannot be trained with, as far as files here tell its build."""
+    architecture = architecture_of(model.config) if model else stated_architecture(base)
+    if architecture is ENCODER_DECODER:  # its two sides share embeddings that noise would not reach
+        alpha = settings.neftune_alpha
+        expect(not alpha, "neftune_alpha", alpha, f"0 for {base}, a model of encoder and decoder")
 
 
 def load_tokenizer(base: str) -> Any:
@@ -50,26 +57,27 @@ def load_tokenizer(base: str) -> Any:
 
 
 def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str = "") -> Any:
-    """The causal language model with float32 weights: optimizer steps are too small for 16 bits.
+    """The language model, of either build, with float32 weights: optimizer steps are too small for 16 bits.
 
     `dropout` is set in whatever layers the architecture has it. `quantize` "4bit" is for weights that stay frozen.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     options: dict[str, Any] = {"quantization_config": _four_bits()} if quantize else {}
     try:
         config = AutoConfig.from_pretrained(base)
-        if getattr(config, "is_encoder_decoder", False):
-            raise TrainingError(_NO_DECODER.format(base=base))
         for name in _dropouts(config) if dropout else ():
             setattr(config, name, dropout)
-        model: Any = AutoModelForCausalLM.from_pretrained(base, config=config, dtype=torch.float32, **options)
+        auto_class = architecture_of(config).auto_class
+        model: Any = auto_class.from_pretrained(base, config=config, dtype=torch.float32, **options)
     except (OSError, ValueError) as error:
         raise TrainingError(f"{_no_model(base)} ({_first_line(error)})") from error
     embedded = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embedded:
         raise TrainingError(f"the tokenizer of {base} has {len(tokenizer)} tokens, but the model knows {embedded}")
+    if architecture_of(config) is ENCODER_DECODER and not opening(model):
+        raise TrainingError(f"{base} does not say how a reply begins: set decoder_start_token_id in its configuration")
     return model
 
 
@@ -90,8 +98,19 @@ def stored_dtype(base: str) -> Any:
     return AutoConfig.from_pretrained(base).dtype or torch.float32
 
 
+def shape_of(model: Any) -> Shape:
+    """How this model's rows are made: as its build is asked, and no longer than its encoder and decoder can hold."""
+    architecture = architecture_of(model.config)
+    if architecture is not ENCODER_DECODER:
+        return Shape(architecture)
+    prompt, target = positions(model.config, UNBOUNDED)
+    return Shape(architecture, prompt, target - len(opening(model)) + 1)
+
+
 def longest_sequence(model: Any, max_tokens: int) -> int:
-    """`max_tokens`, or the model's number of positions where that is less."""
+    """`max_tokens`, or the model's number of positions where that is less and prompt and target share them."""
+    if architecture_of(model.config) is ENCODER_DECODER:
+        return max_tokens
     return min(max_tokens, getattr(model.config, "max_position_embeddings", None) or max_tokens)
 
 
@@ -110,7 +129,8 @@ def quiet() -> None:
 
 
 def _dropouts(config: Any) -> list[str]:
-    named = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "dropout")
+    named = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
+    named = (*named, "dropout", "dropout_rate")
     return [name for name in named if isinstance(getattr(config, name, None), float | int)]
 
 
@@ -129,15 +149,6 @@ def _four_bits() -> Any:
 
 def _could_be_hub_id(base: str) -> bool:
     return not base.startswith(("/", ".", "~")) and base.count("/") <= 1 and "\\" not in base
-
-
-def _encodes_and_decodes(config: Path) -> bool:
-    """Whether a configuration, if it is there and can be read, is one of T5's kind."""
-    try:
-        told: Any = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(told, dict) and bool(cast(dict[str, Any], told).get("is_encoder_decoder"))
 
 
 def _no_model(base: str) -> str:

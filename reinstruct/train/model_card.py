@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reinstruct.architecture import ENCODER_DECODER, Architecture
 from reinstruct.card import cell, table
 from reinstruct.train.rows import Rows
 from reinstruct.train.settings import Sft
@@ -21,31 +22,39 @@ if TYPE_CHECKING:
 
 SHOWN = 12  # points of the loss curve
 USE = """```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto")
+model = {auto}.from_pretrained("{folder}", dtype="auto")
 {asked}
 reply = model.generate(**asked, max_new_tokens=200)
-print(tokenizer.decode(reply[0, asked["input_ids"].shape[1]:], skip_special_tokens=True))
+print(tokenizer.decode(reply[0{after}], skip_special_tokens=True))
 ```"""
 CONVERSATION = """asked = tokenizer.apply_chat_template(
     [{"role": "user", "content": "..."}], add_generation_prompt=True, return_tensors="pt", return_dict=True
 )"""
+AFTER = ', asked["input_ids"].shape[1]:'
 PLAIN = 'asked = tokenizer("...", return_tensors="pt")'
 
 
-def model_card(job: Job[Sft], found: Rows, metrics: Mapping[str, Any]) -> str:
+def model_card(job: Job[Sft], found: Rows, metrics: Mapping[str, Any], architecture: Architecture) -> str:
     """The card as Markdown with a YAML header, for the folder of the model."""
     sections = [
-        _header(job),
+        _header(job, architecture),
         _data(job, found, metrics),
         _licences(job, found),
         _results(metrics),
         _settings(job.settings),
-        f"## How to use it\n\n{USE.format(folder='.', asked=CONVERSATION if found.with_messages else PLAIN)}",
+        f"## How to use it\n\n{_use(found, architecture)}",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _use(found: Rows, architecture: Architecture) -> str:
+    """A reply follows the prompt, but for that of an encoder's decoder, which stands alone."""
+    after = "" if architecture is ENCODER_DECODER else AFTER
+    asked = CONVERSATION if found.with_messages else PLAIN
+    return USE.format(folder=".", auto=architecture.auto, asked=asked, after=after)
 
 
 def licence_of(base: str) -> str:
@@ -56,9 +65,9 @@ def licence_of(base: str) -> str:
     return stated[1].strip() if stated else ""
 
 
-def _header(job: Job[Sft]) -> str:
+def _header(job: Job[Sft], architecture: Architecture) -> str:
     licence, is_folder = licence_of(job.base), Path(job.base).exists()
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    lines = ["---", "library_name: transformers", f"pipeline_tag: {architecture.tag}"]
     lines += [] if is_folder else [f"base_model: {json.dumps(job.base)}"]
     lines += [f"license: {json.dumps(licence)}"] if licence else []
     adapters = ", through adapters that are merged into it" if job.settings.lora_rank else ""

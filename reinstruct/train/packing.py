@@ -24,9 +24,10 @@ class Plan(NamedTuple):
 class Layout:
     """How rows share a pass: `deal` (rows, all lengths, passes) makes exactly so many, `size` says what one costs.
 
-    Sizes are in tokens computed, padding included.
+    Sizes are in tokens computed, padding included. `name` is told in the statistics.
     """
 
+    name: str
     packed: bool
     deal: Callable[[Sequence[int], Sequence[int], int], list[list[int]]]
     size: Callable[[Sequence[int], Sequence[int]], int]
@@ -75,8 +76,17 @@ def padded_size(rows: Sequence[int], lengths: Sequence[int]) -> int:
     return len(rows) * max(lengths[row] for row in rows)
 
 
-PACKED = Layout(True, evenly, packed_size)
-PADDED = Layout(False, alike, padded_size)
+PACKED = Layout("behind one another", True, evenly, packed_size)
+PADDED = Layout("side by side", False, alike, padded_size)
+
+
+def apart(prompts: Sequence[int], targets: Sequence[int]) -> Layout:
+    """Rows side by side in an encoder and a decoder: prompts and targets, of these lengths, are padded apart."""
+
+    def size(rows: Sequence[int], lengths: Sequence[int]) -> int:
+        return len(rows) * (max(prompts[row] for row in rows) + max(targets[row] for row in rows))
+
+    return Layout("prompts side by side in the encoder, targets in the decoder; never packed", False, alike, size)
 
 
 def plan(
@@ -110,6 +120,7 @@ def statistics(plan: Plan, lengths: Sequence[int], layout: Layout) -> dict[str, 
     quantiles = {"min": ranked[0], "median": round(median(ranked)), "p95": ranked[len(ranked) * 95 // 100]}
     return {
         "packed": layout.packed,
+        "layout": layout.name,
         "row_tokens": {**quantiles, "max": ranked[-1]},
         "passes_per_step": plan.per_step,
         "rows_per_pass": round(rows / len(plan.passes), 2),

@@ -10,17 +10,30 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from reinstruct.architecture import DECODER, Architecture
 from reinstruct.errors import TrainingError
 from reinstruct.identity import digest
-from reinstruct.prompting import PLAIN_TEMPLATE, prompt_ids, target_ids
+from reinstruct.prompting import target_ids
 from reinstruct.records import Example, from_table
 from reinstruct.train.tokens import Row, TokenRows, file_digest, read, write
+
+UNBOUNDED = 1 << 31  # tokens
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a model's rows are made, and the most tokens that a prompt, and a target with its EOS, may have there."""
+
+    architecture: Architecture = DECODER
+    prompt: int = UNBOUNDED
+    target: int = UNBOUNDED
 
 
 class Refused(Struct, frozen=True):
@@ -70,12 +83,14 @@ def read_examples(paths: Sequence[str]) -> Iterator[Example]:
             raise TrainingError(f"{path} does not hold training examples: {error}") from error
 
 
-def encode_once(paths: Sequence[str], tokenizer: Any, max_tokens: int, kept: Path) -> Rows:
+def encode_once(paths: Sequence[str], tokenizer: Any, max_tokens: int, kept: Path, shape: Shape = Shape()) -> Rows:
     """As `encode_all` for the examples of these files, from the file `kept` if it was made of the same."""
-    key = digest([NOTES, file_digest(paths), _tokenizer_digest(tokenizer), max_tokens])
+    build = shape.architecture
+    limits = [build.name, max_tokens, shape.prompt, shape.target]
+    key = digest([NOTES, file_digest(paths), _tokenizer_digest(tokenizer, build.template), limits])
     found = read(kept, key)
     if found is None:
-        encoded = encode_all(read_examples(paths), tokenizer, max_tokens)
+        encoded = encode_all(read_examples(paths), tokenizer, max_tokens, shape)
         notes = {NOTES: msgspec.json.encode(Notes(*encoded[1:])).decode()}
         write(encoded.rows, kept, key, notes)
         found = read(kept, key) or (encoded.rows, notes)
@@ -84,14 +99,14 @@ def encode_once(paths: Sequence[str], tokenizer: Any, max_tokens: int, kept: Pat
     return Rows(rows, told.refused, told.with_messages, told.licences)
 
 
-def encode_all(examples: Iterable[Example], tokenizer: Any, max_tokens: int) -> Rows:
+def encode_all(examples: Iterable[Example], tokenizer: Any, max_tokens: int, shape: Shape = Shape()) -> Rows:
     """Every example as a Row or a Refused. TrainingError if not one row is left."""
     rows: list[Row] = []
     refused: list[Refused] = []
     licences = Counter[str]()
     with_messages = False
     for example in examples:
-        encoded = encode(example, tokenizer, max_tokens)
+        encoded = encode(example, tokenizer, max_tokens, shape)
         if isinstance(encoded, Row):
             rows.append(encoded)
             licences[example.licence] += 1
@@ -105,17 +120,17 @@ def encode_all(examples: Iterable[Example], tokenizer: Any, max_tokens: int) -> 
     return found
 
 
-def encode(example: Example, tokenizer: Any, max_tokens: int) -> Row | Refused:
+def encode(example: Example, tokenizer: Any, max_tokens: int, shape: Shape = Shape()) -> Row | Refused:
     """`max_tokens` holds prompt, target and EOS together."""
     if example.prompt and example.messages:
         return Refused(example.id, "prompt_and_messages")
     if not example.target.strip():
         return Refused(example.id, "empty_target")
-    prompt = prompt_ids(tokenizer, example.messages or example.prompt)
-    if len(prompt) + 2 > max_tokens:  # a target token and EOS
+    prompt = shape.architecture.prompt_ids(tokenizer, example.messages or example.prompt)
+    if len(prompt) > min(shape.prompt, max_tokens - 2):  # a target token and EOS
         return Refused(example.id, "prompt_too_long", len(prompt))
     ids = array("i", [*prompt, *target_ids(tokenizer, example.target), tokenizer.eos_token_id])
-    if len(ids) > max_tokens:
+    if len(ids) > min(max_tokens, len(prompt) + shape.target):
         return Refused(example.id, "target_too_long", len(ids))
     return Row(example.id, ids, len(prompt), example.origin)
 
@@ -125,9 +140,9 @@ def write_refused(refused: Iterable[Refused], path: Path) -> None:
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in refused))
 
 
-def _tokenizer_digest(tokenizer: Any) -> str:
+def _tokenizer_digest(tokenizer: Any, template: str) -> str:
     """Of all that decides which ids a text becomes."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = fast.to_str() if fast else str(sorted(tokenizer.get_vocab().items()))
-    said = [vocabulary, str(tokenizer.chat_template), PLAIN_TEMPLATE, str(tokenizer.special_tokens_map)]
+    said = [vocabulary, str(tokenizer.chat_template), template, str(tokenizer.special_tokens_map)]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reinstruct.prompting import PLAIN_TEMPLATE
 from reinstruct.train import model as models
 from reinstruct.train.arguments import processes
 from reinstruct.train.finished import building, is_first, tried
@@ -38,11 +37,13 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
     model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
+    models.expect_able(job.base, settings, model)
     with processes().main_process_first():
-        limit = models.longest_sequence(model, settings.max_tokens)
-        found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow")
+        limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
+        found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow", shape)
     if found.with_messages and not tokenizer.chat_template:
-        tokenizer.chat_template = PLAIN_TEMPLATE  # whoever serves the model renders conversations as it learnt them
+        # whoever serves the model renders conversations as it learnt them
+        tokenizer.chat_template = shape.architecture.template
     trained, held_out = split(found.rows, settings.held_out, settings.seed)
     schedule = plan(settings, found.rows, trained, processes().num_processes)
     with building(Path(job.out), tried) as out:
@@ -67,7 +68,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
             shutil.copyfile(work / "log.jsonl", out / "log.jsonl")
             write_refused(found.refused, out / "rejected.jsonl")
             (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
-            (out / "README.md").write_text(model_card(job, found, metrics), encoding="utf-8")
+            (out / "README.md").write_text(model_card(job, found, metrics, shape.architecture), encoding="utf-8")
     return metrics
 
 

@@ -27,6 +27,7 @@ class HeldOutTrainer(SFTTrainer):
     which are small, and shards) are written by transformers, and only made durable beside it.
     """
 
+    first_label = 1  # nothing comes before the first token of a row, from which it could be told
     held_out_targets = 0
     saving: Saving | None = None
     whole = False
@@ -64,7 +65,7 @@ class HeldOutTrainer(SFTTrainer):
     ) -> tuple[Any, Any, Any]:
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         passes: int = len(self.eval_dataset)  # pyright: ignore[reportArgumentType]
-        share = (inputs["labels"][:, 1:] != IGNORED).sum() * passes / self.held_out_targets
+        share = (inputs["labels"][:, self.first_label :] != IGNORED).sum() * passes / self.held_out_targets
         return loss * share.to(loss.device), logits, labels
 
     def save_whole(self, folder: Path, dtype: Any = None) -> None:

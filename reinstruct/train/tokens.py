@@ -78,6 +78,11 @@ class TokenRows(Sequence[Row]):
         """Tokens of each row."""
         return np.diff(self._starts).tolist()
 
+    @cached_property
+    def prompt_lengths(self) -> list[int]:
+        """Tokens of each row's prompt."""
+        return self._prompts.tolist()
+
     @property
     def ids(self) -> list[str]:
         return [str(id) for id in self.table.column("id").to_pylist()]
