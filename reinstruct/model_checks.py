@@ -14,7 +14,7 @@ from reinstruct.serving import Servers, name_of, open_served, urls_of
 from reinstruct.stage import Ask
 from reinstruct.suggest import suggestion
 from reinstruct.train.job import expect_libraries
-from reinstruct.train.model import expect_able as expect_trainable
+from reinstruct.train.model import expect_trainable
 
 
 def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
@@ -24,6 +24,7 @@ def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
         if name and name not in asked:
             raise RecipeError(f"no model {name!r} is asked{suggestion(name, asked)}; asked are: {', '.join(asked)}")
         open_served(urls).check()
+    _check_builds(plan, servers, engine)
     trains = any(isinstance(step.action, (Train, TrainBase, MeasureLoss)) for step in steps_of(plan).values())
     asks = any(not urls_of(model, servers) for model in _asked_models(plan))
     if asks and engine.name != TRANSFORMERS:
@@ -31,12 +32,15 @@ def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:
     if trains or (asks and engine.name == TRANSFORMERS):
         expect_libraries()
     for stage in _asking(plan):
-        if urls_of(stage.model, servers):
-            continue
-        if engine.name == TRANSFORMERS:
+        if engine.name == TRANSFORMERS and not urls_of(stage.model, servers):
             expect_able(stage.sampling)
-        else:
-            expect_decoder(_origin(stage.model), "--engine transformers, or --server for a server that knows it")
+
+
+def _check_builds(plan: Plan, servers: Servers, engine: Engine) -> None:
+    """Models of encoder and decoder are not served by vLLM, nor trained with every setting."""
+    for model in _asked_models(plan):
+        if engine.name != TRANSFORMERS and not urls_of(model, servers):
+            expect_decoder(_origin(model), f"--engine {TRANSFORMERS}, or --server for a server that knows it")
     for step in steps_of(plan).values():
         if isinstance(step.action, Train):
             expect_trainable(_origin(step.action.base), step.action.settings)

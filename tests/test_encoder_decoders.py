@@ -7,11 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from reinstruct.architecture import DECODER, ENCODER_DECODER, stated_architecture
+from reinstruct.corpus.open import open_source
 from reinstruct.engine import InProcess
+from reinstruct.engines import Engine
 from reinstruct.errors import LLMError, RecipeError, TrainingError
 from reinstruct.llm import Request, Sampling
-from reinstruct.records import Example, Message, to_table
+from reinstruct.model_checks import check_models
+from reinstruct.plan import read
+from reinstruct.planfile import Plan, specs
+from reinstruct.records import Document, Example, Message, to_table
 from reinstruct.serve import weights as served_weights
+from reinstruct.serving import existing_model
+from reinstruct.stages.instruct import PutToModel, Template, WriteInstruction
 from reinstruct.train.job import Job, check
 from reinstruct.train.packing import apart, plan, statistics
 from reinstruct.train.rows import Refused, Shape, encode, encode_all
@@ -135,7 +142,7 @@ def test_positions_bound_prompts_and_targets_apart(tmp_path):
 def test_rows_are_dealt_by_what_both_sides_compute():
     prompts, targets = [10, 50, 11, 49], [40, 3, 38, 4]
     lengths = [p + t for p, t in zip(prompts, targets, strict=True)]
-    layout = apart(prompts, targets)
+    layout = apart(prompts)
     assert layout.size([0, 1], lengths) == 2 * (50 + 40)
     passes = plan([0, 1, 2, 3], lengths, batch=4, capacity=120, layout=layout)
     assert all(len(rows) == 1 or layout.size(rows, lengths) <= 120 for rows in passes.passes)
@@ -150,6 +157,25 @@ def test_what_cannot_be_done_with_them_is_refused_before_it_costs_anything(base,
     check(job(base, data, tmp_path))
     with pytest.raises(RecipeError, match="vLLM serves no model of encoder and decoder such as"):
         served_weights(base)
+
+
+def plan_of(base, corpus, **settings):
+    """A plan that asks a model tuned from this base."""
+    documents = read(open_source(str(corpus), Document), name="corpus")
+    pairs = documents.map(WriteInstruction(existing_model(base), Template("Say: {response}")), name="guesses")
+    learnt = pairs.map(PutToModel(Template("{instruction}")), name="rows")
+    tuned = existing_model(base).train(learnt, "tuned", Sft(**settings))
+    again = documents.map(WriteInstruction(tuned, Template("Say: {response}")), name="again")
+    return Plan(recipe="test", steps=specs(again.step), data=again.step.id)
+
+
+def test_a_plan_is_refused_where_vllm_would_have_to_serve_one(base, corpus_file):
+    check_models(plan_of(base, corpus_file), {}, Engine())
+    for engine in (Engine("vllm", python="/no/such"), Engine("vllm-offline", python="/no/such")):
+        with pytest.raises(RecipeError, match="vLLM serves no model of encoder and decoder .* --engine transformers"):
+            check_models(plan_of(base, corpus_file), {}, engine)
+    with pytest.raises(RecipeError, match="neftune_alpha is 5"):
+        check_models(plan_of(base, corpus_file, neftune_alpha=5.0), {}, Engine())
 
 
 def test_builds_are_told_by_files_at_hand(base, tmp_path):

@@ -156,8 +156,7 @@ def _laid_out(model: Any, planned: Sequence[int], rows: TokenRows, schedule: Sch
     """
     lengths = rows.lengths
     if architecture_of(model.config) is ENCODER_DECODER:
-        targets = [length - prompt for length, prompt in zip(lengths, rows.prompt_lengths, strict=True)]
-        layout = packing.apart(rows.prompt_lengths, targets)
+        layout = packing.apart(rows.prompt_lengths)
         return layout, _plan(planned, lengths, schedule.batch, layout)
     on_gpu = torch.cuda.is_available()
     plans = {layout: _plan(planned, lengths, schedule.batch, layout) for layout in (PACKED, PADDED)}

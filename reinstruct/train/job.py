@@ -130,7 +130,7 @@ def _run(checked: Job[Any], progress: Progress | None) -> dict[str, Any]:
 
 def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Everything about a job that can be told without reading its data. `find` looks a library up."""
-    from reinstruct.train.model import expect_able, expect_model
+    from reinstruct.train.model import expect_model, expect_trainable
 
     _check_settings(job)
     missing_files = [path for path in job.data if not Path(path).is_file()]
@@ -147,7 +147,7 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
         expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:
         expect_model(job.base)
-        expect_able(job.base, job.settings)
+        expect_trainable(job.base, job.settings)
 
 
 def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -> None:

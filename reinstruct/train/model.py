@@ -30,7 +30,7 @@ def expect_model(base: str) -> None:
         raise TrainingError(f"{_no_model(base)} (missing: {', '.join(missing)})")
 
 
-def expect_able(base: str, settings: Sft, model: Any = None) -> None:
+def expect_trainable(base: str, settings: Sft, model: Any = None) -> None:
     """RecipeError for settings that this build of model cannot be trained with, as far as files here tell its build."""
     architecture = architecture_of(model.config) if model else stated_architecture(base)
     if architecture is ENCODER_DECODER:  # its two sides share embeddings that noise would not reach

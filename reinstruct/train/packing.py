@@ -80,11 +80,11 @@ PACKED = Layout("behind one another", True, evenly, packed_size)
 PADDED = Layout("side by side", False, alike, padded_size)
 
 
-def apart(prompts: Sequence[int], targets: Sequence[int]) -> Layout:
-    """Rows side by side in an encoder and a decoder: prompts and targets, of these lengths, are padded apart."""
+def apart(prompts: Sequence[int]) -> Layout:
+    """Rows side by side in an encoder and a decoder: prompts, of these lengths, and targets are padded apart."""
 
     def size(rows: Sequence[int], lengths: Sequence[int]) -> int:
-        return len(rows) * (max(prompts[row] for row in rows) + max(targets[row] for row in rows))
+        return len(rows) * (max(prompts[row] for row in rows) + max(lengths[row] - prompts[row] for row in rows))
 
     return Layout("prompts side by side in the encoder, targets in the decoder; never packed", False, alike, size)
 
