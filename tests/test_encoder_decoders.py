@@ -86,9 +86,9 @@ def test_decoders_read_what_the_models_own_shift_makes_of_their_labels(loaded):
         assert (whole[:, 0] == -100).all()
         whole[:, 0] = tokenizer.bos_token_id
     own = model.prepare_decoder_input_ids_from_labels(labels=whole)
-    for labels, read, shifted in zip(whole, batch["decoder_input_ids"], own, strict=True):
+    for labels, made, shifted in zip(whole, batch["decoder_input_ids"], own, strict=True):
         length = int((labels != -100).sum())
-        assert read[:length].tolist() == shifted[:length].tolist()
+        assert made[:length].tolist() == shifted[:length].tolist()
 
 
 def test_a_batch_has_the_loss_of_its_rows_alone(loaded):
@@ -172,7 +172,7 @@ def plan_of(base, corpus, **settings):
 def test_a_plan_is_refused_where_vllm_would_have_to_serve_one(base, corpus_file):
     check_models(plan_of(base, corpus_file), {}, Engine())
     for engine in (Engine("vllm", python="/no/such"), Engine("vllm-offline", python="/no/such")):
-        with pytest.raises(RecipeError, match="vLLM serves no model of encoder and decoder .* --engine transformers"):
+        with pytest.raises(RecipeError, match=r"vLLM serves no model of encoder and decoder .* --engine transformers"):
             check_models(plan_of(base, corpus_file), {}, engine)
     with pytest.raises(RecipeError, match="neftune_alpha is 5"):
         check_models(plan_of(base, corpus_file, neftune_alpha=5.0), {}, Engine())
