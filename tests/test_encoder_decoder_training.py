@@ -20,7 +20,8 @@ from tests.encoder_decoders import FAMILIES, made_base, rows
 pytestmark = pytest.mark.slow
 
 LEARNT = rows(6)
-SETTINGS = Sft(epochs=80, batch_size=6, learning_rate=1e-2, schedule="linear", max_tokens=256)
+SETTINGS = Sft(batch_size=6, learning_rate=5e-3, schedule="linear", warmup_ratio=0.1, max_tokens=256)
+BY_HEART = replace(SETTINGS, epochs=25, weights=("seed=4", "web=4"))
 GREEDY = Sampling(max_tokens=12)
 
 
@@ -48,7 +49,7 @@ def few(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(base, few, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
-    run(job(base, few, folder, SETTINGS))
+    run(job(base, few, folder, BY_HEART))
     return folder / "out"
 
 
@@ -78,7 +79,7 @@ def replies(folder, sampling=GREEDY, examples=LEARNT, **limits):
 
 def test_what_is_learnt_is_replied(tuned):
     curve = told(tuned)["curve"]
-    assert curve[-1][1] < 0.05 * curve[0][1]
+    assert curve[-1][1] < 0.02 * curve[0][1]
     assert {key: reply.text for key, reply in replies(tuned).items()} == {row.id: row.target for row in LEARNT}
     assert {reply.finish for reply in replies(tuned).values()} == {"stop"}
 
@@ -115,7 +116,7 @@ def test_the_first_loss_is_that_of_the_base_and_the_last_that_of_the_model(base,
     for folder, expected in ((base, mean / found["target_tokens"]), (tuned, told(tuned)["curve"][-1][1])):
         places = {"work": str(tmp_path / "w"), "out": str(tmp_path / "loss")}
         measured = run(Job(kind="loss", data=(few,), base=str(folder), settings=Sft(max_tokens=256), **places))
-        assert measured["nll"] == pytest.approx(expected, rel=0.02, abs=0.02)
+        assert measured["nll"] == pytest.approx(expected, rel=1e-3, abs=0.02)
         assert measured["rejected"] == {"empty_target": 1, "prompt_too_long": 1}
 
 
@@ -173,7 +174,7 @@ def test_activations_that_are_recomputed_change_nothing_but_rounding(base, data,
 
 
 def test_adapters_are_trained_merged_and_gone_on_from(base, few, tmp_path):
-    adapters = replace(SETTINGS, epochs=50, lora_rank=16, lora_alpha=64, lora_dropout=0.0)
+    adapters = replace(BY_HEART, epochs=10, lora_rank=16, lora_alpha=64, lora_dropout=0.0)
     first = run(job(base, few, tmp_path / "first", adapters))
     out = tmp_path / "first" / "out"
     assert json.loads((out / "adapter" / "adapter_config.json").read_text())["task_type"] == "SEQ_2_SEQ_LM"
