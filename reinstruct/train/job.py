@@ -143,11 +143,11 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
         open_store(job.checkpoints)
     if isinstance(job.settings, Sft):
         _expect_able(job.settings, find)
+        expect_trainable(job.base, job.settings)
     if job.kind == "base":
         expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:
         expect_model(job.base)
-        expect_trainable(job.base, job.settings)
 
 
 def expect_libraries(find: Callable[[str], object] = importlib.util.find_spec) -> None:
