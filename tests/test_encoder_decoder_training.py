@@ -196,9 +196,9 @@ def test_adapters_are_trained_merged_and_gone_on_from(base, few, tmp_path):
     ],
     ids=["greedy", "drawn", "penalised"],
 )
-def test_a_reply_does_not_depend_on_its_batch(base, sampling):
+def test_a_reply_does_not_depend_on_its_batch(tuned, sampling):
     examples = rows(9)
-    together, alone = (replies(base, sampling, examples, max_batch=most) for most in (4, 1))
+    together, alone = (replies(tuned, sampling, examples, max_batch=most) for most in (4, 1))
     assert {key: reply.text for key, reply in together.items()} == {key: reply.text for key, reply in alone.items()}
     assert len({reply.text for reply in together.values()}) > 1
     for key, reply in together.items():

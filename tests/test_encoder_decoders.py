@@ -154,6 +154,8 @@ def test_rows_are_dealt_by_what_both_sides_compute():
 def test_what_cannot_be_done_with_them_is_refused_before_it_costs_anything(base, data, tmp_path):
     with pytest.raises(RecipeError, match=r"neftune_alpha is 5\.0; accepted: 0 for .* encoder and decoder"):
         check(job(base, data, tmp_path, neftune_alpha=5.0))
+    with pytest.raises(RecipeError, match=r"profile is 'fsdp'; accepted: ddp, zero2, zero3 for .* encoder and decoder"):
+        check(msgspec.structs.replace(job(base, data, tmp_path), profile="fsdp"))
     check(job(base, data, tmp_path))
     with pytest.raises(RecipeError, match="vLLM serves no model of encoder and decoder such as"):
         served_weights(base)

@@ -143,7 +143,7 @@ def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec)
         open_store(job.checkpoints)
     if isinstance(job.settings, Sft):
         _expect_able(job.settings, find)
-        expect_trainable(job.base, job.settings)
+        expect_trainable(job.base, job.settings, job.profile)
     if job.kind == "base":
         expect(job.base == "", "base", job.base, 'nothing for a job of kind "base"')
     else:

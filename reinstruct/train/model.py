@@ -10,6 +10,7 @@ from typing import Any
 
 from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening, positions, stated_architecture
 from reinstruct.errors import TrainingError, expect
+from reinstruct.train.profiles import PROFILES
 from reinstruct.train.rows import UNBOUNDED, Shape
 from reinstruct.train.settings import Sft
 
@@ -30,12 +31,17 @@ def expect_model(base: str) -> None:
         raise TrainingError(f"{_no_model(base)} (missing: {', '.join(missing)})")
 
 
-def expect_trainable(base: str, settings: Sft, model: Any = None) -> None:
-    """RecipeError for settings that this build of model cannot be trained with, as far as files here tell its build."""
+def expect_trainable(base: str, settings: Sft, profile: str = "ddp", model: Any = None) -> None:
+    """RecipeError for what this build of model cannot be trained with, as far as files here tell its build.
+
+    Encoder and decoder share embeddings: noise put on them reaches neither, and FSDP2 cannot cut them layer by layer.
+    """
     architecture = architecture_of(model.config) if model else stated_architecture(base)
-    if architecture is ENCODER_DECODER:  # its two sides share embeddings that noise would not reach
-        alpha = settings.neftune_alpha
-        expect(not alpha, "neftune_alpha", alpha, f"0 for {base}, a model of encoder and decoder")
+    if architecture is ENCODER_DECODER:
+        alpha, kind = settings.neftune_alpha, f"for {base}, a model of encoder and decoder"
+        expect(not alpha, "neftune_alpha", alpha, f"0 {kind}")
+        whole = [name for name in PROFILES if name != "fsdp"]
+        expect(profile in whole, "profile", profile, f"{', '.join(whole)} {kind}")
 
 
 def load_tokenizer(base: str) -> Any:

@@ -37,7 +37,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
     model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
-    models.expect_trainable(job.base, settings, model)
+    models.expect_trainable(job.base, settings, job.profile, model)
     with processes().main_process_first():
         limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
         found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow", shape)
