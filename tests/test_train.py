@@ -186,12 +186,6 @@ def test_bases_that_are_no_model_are_refused(base, data):
         check(make_job(fields(data=[data], base=base)), find=str)
 
 
-def test_models_of_encoder_and_decoder_are_refused(data, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
-    with pytest.raises(TrainingError, match="is a model of encoder and decoder; a base must be a decoder alone"):
-        check(make_job(fields(data=[data], base=str(tmp_path))), find=str)
-
-
 def test_folders_that_lack_something_are_refused(data, tmp_path):
     base = tmp_path / "model"
     base.mkdir()
