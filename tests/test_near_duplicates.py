@@ -8,7 +8,8 @@ import pytest
 from reinstruct.errors import RecipeError
 from reinstruct.stages import near_duplicates, shingles, spill
 from reinstruct.stages.near_duplicates import DropNearDuplicates, band_keys, clusters
-from reinstruct.stages.shingles import Shingles, shingled, words
+from reinstruct.stages.shingles import Shingles, shingled, shingled_in_columns
+from reinstruct.stages.spaced import words
 from tests.conftest import FrameRows
 
 VOCABULARY = [f"word{n}" for n in range(4000)]
