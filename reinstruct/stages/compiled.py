@@ -12,14 +12,16 @@ import pyarrow as pa
 from reinstruct.stages.spaced import end_to_end, spaced
 
 try:
-    from reinstruct._native import band_keys, shingle_keys
+    from reinstruct._native import band_keys as band_keys
+    from reinstruct._native import shingle_keys as shingle_keys
 except ImportError:  # installed where there was no C compiler
     band_keys = shingle_keys = None
 
 ShingleKeys = Callable[[Any, Any, bytes, int], tuple[bytearray, bytearray]]
 # As in _native.c:
 _AS_IT_IS, _BY_ITSELF, _UNKNOWN, _NOT_JUDGED = 4, 128, 255, 2**32 - 1
-_KNOWN = (0x2E80, 0x20000)  # characters in a table: European scripts and marks, quickly made; then nearly all
+_AT_ONCE = 0x1000  # characters, in making a table
+_KNOWN = (0x3000, 0x20000)  # characters in a table: European scripts and marks, quickly made; then nearly all
 
 
 def shingled(texts: pl.Series, size: int, shingle_keys: ShingleKeys) -> tuple[pl.DataFrame, pl.Series]:
@@ -57,21 +59,27 @@ def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
 @cache
 def _letters(known: int) -> bytes:
     """For `_native`: how each of the first `known` characters stands in a word, by what `spaced` makes of it."""
-    codes = [code for code in range(known) if not 0xD800 <= code < 0xE000]  # those stand for no character
-    characters = pl.Series(map(chr, codes))
+    return b"".join(_letters_between(start, start + _AT_ONCE) for start in range(0, known, _AT_ONCE))
+
+
+def _letters_between(start: int, end: int) -> bytes:
+    codes = [code for code in range(start, end) if not 0xD800 <= code < 0xE000]  # those stand for no character
+    characters = pl.Series(map(chr, codes), dtype=pl.String)
     place, text = spaced(characters)
-    found = pl.DataFrame({"code": pl.Series(codes)[place], "character": characters[place], "text": text})
+    found = pl.DataFrame(
+        {"at": pl.Series(codes, dtype=pl.UInt32)[place] - start, "is": characters[place], "text": text}
+    )
     found = found.filter(pl.col("text") != " ").with_columns(
         letter=pl.col("text").str.replace_all(" ", "", literal=True)
     )
-    bytes_of = pl.col("letter").str.len_bytes()
-    other = (pl.col("letter") != pl.col("character")) | (pl.col("code") < 128)
-    kind = pl.when(~other).then(_AS_IT_IS).otherwise(bytes_of)
+    size = pl.col("letter").str.len_bytes()
+    as_it_is = (pl.col("letter") == pl.col("is")) & (pl.col("at") + start >= 128)
+    kind = pl.when(as_it_is).then(_AS_IT_IS).otherwise(size)
     kind += pl.when(pl.col("text").str.contains(" ", literal=True)).then(_BY_ITSELF).otherwise(0)
-    kind = pl.when(other & (bytes_of > 3)).then(_UNKNOWN).otherwise(kind)
-    kinds = pl.zeros(known, pl.UInt8, eager=True).scatter(found["code"], found.select(kind.cast(pl.UInt8)).to_series())
-    table = bytearray(4 * known)
-    table[::4] = bytes(kinds)
-    for code, letter in found.filter(other & (bytes_of <= 3)).select("code", "letter").iter_rows():
-        table[4 * code + 1 : 4 * code + 4] = letter.encode().ljust(3)
+    kind = pl.when(~as_it_is & (size > 3)).then(_UNKNOWN).otherwise(kind)
+    kinds = found.select(kind.cast(pl.UInt8)).to_series()
+    table = bytearray(4 * (end - start))
+    table[::4] = bytes(pl.zeros(end - start, pl.UInt8, eager=True).scatter(found["at"], kinds))
+    for at, letter in found.filter(~as_it_is & (size <= 3)).select("at", "letter").iter_rows():
+        table[4 * at + 1 : 4 * at + 4] = letter.encode().ljust(3)
     return bytes(table)

@@ -76,11 +76,12 @@ def _word_keys(texts: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
 
 def _hashed(words: pl.Series) -> pl.Series:
     coded: Any = words.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
-    keys = pl.Series([_key(word.as_py().encode()) for word in coded.dictionary], dtype=pl.UInt64)
+    keys = pl.Series([word_key(word.as_py().encode()) for word in coded.dictionary], dtype=pl.UInt64)
     return keys.gather(pl.Series(coded.indices))
 
 
-def _key(word: bytes) -> int:
+def word_key(word: bytes) -> int:
+    """The key of a word in UTF-8: its bytes, eight at a time, and their number, mixed."""
     key = 0
     for start in range(0, len(word), 8):
         key = _mixed(key, int.from_bytes(word[start : start + 8], "little"))
