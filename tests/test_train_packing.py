@@ -46,6 +46,7 @@ def test_statistics_tell_how_full_passes_are():
     assert made.passes == [[3, 0], [2, 1]]
     assert statistics(made, lengths, PACKED) == {
         "packed": True,
+        "layout": "behind one another",
         "row_tokens": {"min": 10, "median": 25, "p95": 40, "max": 40},
         "passes_per_step": 2,
         "rows_per_pass": 2.0,
