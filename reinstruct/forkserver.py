@@ -59,8 +59,8 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def fork(self, argv: Sequence[str], stderr: IO[bytes]) -> Forked:
-        """A process that runs `python -m reinstruct.container ARGV`, which begins with a verb.
+    def fork(self, argv: Sequence[str], stderr: IO[bytes], modules: Sequence[str] = ()) -> Forked:
+        """A process that runs `python -m reinstruct.container ARGV` and has these modules imported.
 
         What a server that is started for it has to say goes to the same `stderr`.
         """
@@ -70,7 +70,7 @@ class ForkServer:
         given = [read_in, write_out, stderr.fileno(), theirs.fileno()]
         try:
             with self._lock:
-                socket.send_fds(self._server(stderr), [msgspec.json.encode(argv)], given)
+                self._ask(msgspec.json.encode((modules, argv)), given, stderr)
         finally:
             os.close(read_in)
             os.close(write_out)
@@ -83,24 +83,25 @@ class ForkServer:
             if self._control and self._process:
                 self._control.close()
                 self._process.wait()
-            self._control = self._process = None
+            self._control = None
 
-    def _server(self, stderr: IO[bytes]) -> socket.socket:
-        if self._control and self._process and self._process.poll() is None:
-            return self._control
-        if self._control:
-            self._control.close()
+    def _ask(self, message: bytes, files: Sequence[int], stderr: IO[bytes]) -> None:
+        """Hand on what is asked for; a worker of a server that cannot even start counts as lost."""
+        for _ in range(2):
+            self._control = self._control or self._started(stderr)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(self._control, [message], files)
+                return
+            self._control.close()  # of a server that died
+            self._control = None
+
+    def _started(self, stderr: IO[bytes]) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        command = [sys.executable, "-m", "reinstruct.forkserver", str(theirs.fileno())]
+        with theirs, open(os.devnull, "r+b") as null:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "reinstruct.forkserver", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env=self.environment,
+                command, pass_fds=[theirs.fileno()], stdin=null, stdout=null, stderr=stderr, env=self.environment
             )
-        self._control = ours
         return ours
 
 
@@ -144,7 +145,7 @@ class _Server:
 
     def serve(self) -> list[str] | None:
         """In the server: None, once nobody can ask any more. In each fork: what it is asked for."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; it comes to the runner, too
+        interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; it comes to the runner, too
         signal.signal(signal.SIGCHLD, _wake)
         signal.set_wakeup_fd(self._wakes.fileno())
         with selectors.DefaultSelector() as selector:
@@ -158,11 +159,12 @@ class _Server:
                     message, files, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, STREAMS + 1)
                     if not message:
                         return None
-                    argv = msgspec.json.decode(message, type=list[str])
-                    _load(MODULES[argv[0]])
+                    modules, argv = msgspec.json.decode(message, type=tuple[list[str], list[str]])
+                    _load(modules)
                     if self._forked(files):
                         break
         self._forget()
+        signal.signal(signal.SIGINT, interrupted)
         return argv
 
     def _forked(self, files: list[int]) -> bool:
@@ -190,7 +192,6 @@ class _Server:
         """Be as a process that was never a server."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         for inherited in (self.control, self.woken, self._wakes, *self.running.values()):
             inherited.close()
 

@@ -26,7 +26,7 @@ from reinstruct.container import verb_of
 from reinstruct.emptied import expect_documents
 from reinstruct.engines import OFFLINE, VLLM, Engine, Pool
 from reinstruct.errors import LLMUnavailable, ShardError
-from reinstruct.forkserver import ForkServer, Worker
+from reinstruct.forkserver import MODULES, ForkServer, Worker
 from reinstruct.layout import ensure_layout, input_parts
 from reinstruct.machine import MODEL_VERBS, Cores, accelerated, cores_for, thread_limits
 from reinstruct.plan import Concat, Model, Step, TrainBase, models_in
@@ -211,7 +211,7 @@ class _Work:
                 python = engine.vllm.python if inside else sys.executable
                 started = _executed(python, argv, threads, stderr, package_path() if inside else {})
             else:
-                started = self.forks.fork(argv, stderr)
+                started = self.forks.fork(argv, stderr, MODULES[verb_of(step)])
             with started as process:
                 last = self._follow(process, shard)
                 code = process.wait()
