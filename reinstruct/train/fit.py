@@ -86,6 +86,7 @@ def fit(
     newest sound checkpoint in `place.store`.
     TrainingError as soon as a loss is no number.
     """
+    datasets.disable_progress_bars()
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows.lengths, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
