@@ -78,7 +78,7 @@ def fit(
     held_out: Sequence[int] = (),
     saved: Callable[[Any], None] = lambda model: None,
     dtype: Any = None,
-    trainer_type: type[HeldOutTrainer] = HeldOutTrainer if torch.cuda.is_available() else TargetLossTrainer,
+    trainer_type: type[HeldOutTrainer] | None = None,
 ) -> Fitted:
     """Train `model` on the rows numbered `trained` (none: all) and save it with its tokenizer in `place.out`.
 
@@ -86,10 +86,12 @@ def fit(
     newest sound checkpoint in `place.store`.
     TrainingError as soon as a loss is no number.
     """
+    datasets.disable_progress_bars()
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows.lengths, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
     found = _found(kept, f"{fingerprint(schedule, rows, held_out)} {place.profile}")
+    trainer_type = trainer_type or (HeldOutTrainer if torch.cuda.is_available() else TargetLossTrainer)
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
         patience = schedule.settings.patience
