@@ -29,7 +29,8 @@ GOAL = 3.0
 LOST = 1.5  # most that a training may take with a kill and a new start, of one without
 CHECKPOINT_S = 5  # between checkpoints
 RATE = 5e-4  # high for so few steps: the loss has to move
-LONGEST_S = 400
+LONGEST_S = 3600  # of one side
+APART = 0.02  # most that the losses of the two sides may differ for any seed
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -79,7 +80,13 @@ def ours(folder: Path, steps: int, batch: int, seed: int, name: str = "ours") ->
     job = {"kind": "sft", "data": [str(folder / "rows.parquet")], "base": str(folder / "base"), "settings": settings}
     metrics = run(make_job({**job, **work}))
     assert metrics["steps"] == steps, metrics["steps"]
-    return {"tokens_per_s": metrics["tokens_per_s"], "loss": metrics["curve"][-1][1], "packing": metrics["packing"]}
+    losses = [loss for _, loss in metrics["curve"]]
+    return {"tokens_per_s": metrics["tokens_per_s"], "loss": final(losses), "packing": metrics["packing"]}
+
+
+def final(losses: list[float]) -> float:
+    """Mean over the last quarter of the steps: that of one step is noise."""
+    return statistics.mean(losses[-max(1, len(losses) // 4) :])
 
 
 def released(folder: Path, steps: int, batch: int, seed: int) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def released(folder: Path, steps: int, batch: int, seed: int) -> dict[str, Any]:
     trainer.train()
     seconds = time.perf_counter() - began
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"tokens_per_s": sum(rows.lengths[row] for row in planned) / seconds, "loss": losses[-1]}
+    return {"tokens_per_s": sum(rows.lengths[row] for row in planned) / seconds, "loss": final(losses)}
 
 
 def side(name: str, folder: Path, steps: int, batch: int, seed: int) -> dict[str, Any]:
@@ -151,59 +158,86 @@ def write_lengths(folder: Path) -> list[int]:
     return lengths
 
 
-def killed(folder: Path, steps: int, batch: int) -> dict[str, float]:
-    """Seconds of an undisturbed run, and of one that is killed half-way and run again."""
+def killed(folder: Path, steps: int, batch: int) -> dict[str, Any]:
+    """The result for an undisturbed run, and for one that is killed after its first checkpoint and run again."""
     began = time.perf_counter()
     side("whole", folder, steps, batch, 0)
     whole = time.perf_counter() - began
+    print(f"undisturbed: {whole:.1f} s", flush=True)
+    began = time.perf_counter()
+    kill(folder, steps, batch)
+    side("killed", folder, steps, batch, 0)
+    twice = time.perf_counter() - began
+    print(f"killed and started again: {twice:.1f} s", flush=True)
+    weights = [(folder / f"{name}-0" / "out" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    same, ratio = weights[0] == weights[1], twice / whole
+    told = {"benchmark": "training, killed", "ratio": round(ratio, 2), "goal": LOST, "holds": ratio <= LOST and same}
+    return {**told, "undisturbed_s": round(whole, 1), "killed_s": round(twice, 1), "same_weights": same}
+
+
+def kill(folder: Path, steps: int, batch: int) -> None:
+    """Start the job and kill it, as far from its first checkpoint as may be."""
     checkpoints = folder / "killed-0" / "work" / "checkpoints"
     command = [sys.executable, __file__, "--side", "killed", "--folder", str(folder), "--seed", "0"]
     command += ["--steps", str(steps), "--batch", str(batch)]
-    began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()) as process:
         while not any(checkpoints.glob("checkpoint-*/manifest.json")) and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(random.Random(0).uniform(0, CHECKPOINT_S))  # as far from the checkpoint as may be
+        time.sleep(random.Random(0).uniform(0, CHECKPOINT_S))
         process.send_signal(signal.SIGKILL)
-    side("killed", folder, steps, batch, 0)
-    twice = time.perf_counter() - began
-    same = [(folder / f"{name}-0" / "out" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
-    return {"undisturbed_s": round(whole, 1), "killed_s": round(twice, 1), "same_weights": same[0] == same[1]}
+    if process.returncode != -signal.SIGKILL:
+        raise SystemExit(f"it had ended (exit code {process.returncode}) before it could be killed: give more --steps")
 
 
-def compare(folder: Path, options: argparse.Namespace) -> None:
-    prepare(folder)
-    lengths = write_lengths(folder)
-    print(f"tokens of a row: median {statistics.median(lengths):.0f}, longest {max(lengths)}")
-    kill = killed(folder, 3 * options.steps, options.batch) if options.only != "speed" else {}
-    if options.only == "kill":
-        ratio = kill["killed_s"] / kill["undisturbed_s"]
-        told = {"benchmark": "training, killed", "ratio": round(ratio, 2), "goal": LOST, "holds": ratio <= LOST}
-        print(json.dumps({**told, **kill, "holds": told["holds"] and kill["same_weights"]}))
-        return
+def raced(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The result for both sides in turn, for every seed, after a table."""
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "released": []}
     for seed in range(options.seed, options.seed + options.seeds):
         for name, results in found.items():
             began = time.perf_counter()
             results.append(side(name, folder, options.steps, options.batch, seed))
             told = f"{results[-1]['tokens_per_s']:.0f} tokens/s, {time.perf_counter() - began:.0f} s with the start"
-            print(f"seed {seed}, {name}: {told}", flush=True)
+            print(f"seed {seed}, {name}: {told}, final loss {results[-1]['loss']:.4f}", flush=True)
     print(f"{'':<10}{'tokens/s':>10}{'peak MB':>10}  final loss by seed")
     for name, results in found.items():
         speed, memory = (statistics.median(each[key] for each in results) for key in ("tokens_per_s", "peak_mb"))
         print(f"{name:<10}{speed:>10.0f}{memory:>10.0f}  {', '.join(format(each['loss'], '.4f') for each in results)}")
-    ratios = [our["tokens_per_s"] / their["tokens_per_s"] for our, their in zip(*found.values(), strict=True)]
-    apart = max(abs(our["loss"] - their["loss"]) for our, their in zip(*found.values(), strict=True))
-    ratio = statistics.median(ratios)
+    pairs_of_runs = zip(*found.values(), strict=True)
+    ratio = statistics.median(our["tokens_per_s"] / their["tokens_per_s"] for our, their in pairs_of_runs)
+    losses = compared([each["loss"] for each in found["ours"]], [each["loss"] for each in found["released"]])
+    same = losses["largest_difference"] < APART and losses["within_noise"] is not False
     memory = [statistics.median(each["peak_mb"] for each in results) for results in found.values()]
-    summary = {"benchmark": "training", "ratio": round(ratio, 2), "goal": GOAL, "holds": ratio >= GOAL and apart < 0.02}
+    told = {"benchmark": "training", "ratio": round(ratio, 2), "goal": GOAL, "holds": ratio >= GOAL and same}
+    return {**told, "steps": options.steps, "loss": losses, "peak_mb": memory, "packing": found["ours"][0]["packing"]}
+
+
+def compared(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """Final losses of both sides: how far apart, for the same seed and on average, against their spread over seeds."""
+    differences = [our - their for our, their in zip(ours, theirs, strict=True)]
     told = {
-        "largest_difference_of_loss": round(apart, 4),
-        "peak_mb": memory,
-        **kill,
-        "packing": found["ours"][0]["packing"],
+        "ours": [round(loss, 4) for loss in ours],
+        "released": [round(loss, 4) for loss in theirs],
+        "mean_difference": round(statistics.mean(differences), 5),
+        "largest_difference": round(max(map(abs, differences)), 5),
     }
-    print(json.dumps({**summary, **told}))
+    if len(ours) == 1:
+        return {**told, "within_noise": None}
+    spreads = [statistics.stdev(losses) for losses in (ours, theirs)]
+    within = abs(told["mean_difference"]) <= min(spreads)
+    return {**told, "spread_over_seeds": [round(spread, 4) for spread in spreads], "within_noise": within}
+
+
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    """The parts that are asked for; the last line is the result of the last one, with those before it inside."""
+    prepare(folder)
+    lengths = write_lengths(folder)
+    print(f"tokens of a row: median {statistics.median(lengths):.0f}, longest {max(lengths)}", flush=True)
+    result: dict[str, Any] = {}
+    if options.only != "speed":
+        result = killed(folder, 3 * options.steps, options.batch)
+    if options.only != "kill":
+        result = {**raced(folder, options), **({"killed": result} if result else {})}
+    print(json.dumps(result))
 
 
 def main() -> None:
