@@ -142,11 +142,11 @@ def killed_and_done_again(job):
     """The last complete checkpoint of a job whose second pod was killed, and which then was done to its end."""
     kept, folder = Checkpoints(LocalStore(job.work)), Path(job.work).parent
     agents = pods(job)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while max(kept.complete(), default=0) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     trains_on(agents[1]).send_signal(signal.SIGKILL)
-    assert all(agent.wait(timeout=120) for agent in agents)
+    assert all(agent.wait(timeout=300) for agent in agents)
     assert "is gone or out of reach" in (folder / "pod-0.log").read_text()
     assert not (folder / "out").exists()
     reached = kept.complete()[-1]
