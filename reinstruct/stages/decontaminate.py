@@ -14,7 +14,8 @@ from reinstruct.errors import expect
 from reinstruct.records import R
 from reinstruct.stage import Filter
 from reinstruct.stages.leak_sets import TestSets
-from reinstruct.stages.shingles import shingles, words
+from reinstruct.stages.shingles import shingles
+from reinstruct.stages.spaced import words
 
 _SLOTS = 16  # of the first look, per run of words in the test sets: one in 16 that is in none passes it
 _VERDICT = pl.Struct({"reason": pl.String, "detail": pl.String})

@@ -19,12 +19,13 @@ from reinstruct.errors import expect
 from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Gather
+from reinstruct.stages import compiled
 from reinstruct.stages.keep import pick, spread, worth_of
 from reinstruct.stages.shingles import FACTOR, Shingles, shingled
 from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
-_BYTES = 1 << 20  # of text, signed at once
+_BYTES = 1 << 18  # of text, signed at once
 _LINKS = 1 << 17  # held before those that are there twice are dropped
 
 
@@ -41,7 +42,7 @@ class DropNearDuplicates(Gather[R]):
     Mining of Massive Datasets, section 3.4 (banding); the defaults are FineWeb's, https://arxiv.org/abs/2406.17557.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     field: str = "text"
     shingle: int = 5
@@ -95,16 +96,25 @@ def band_keys(found: Shingles, bands: int, rows: int) -> pl.DataFrame:
     count = found.rows.height * bands
     ends = pl.concat([pl.Series([0]), found.rows["len"].cast(pl.Int64).cum_sum()]).cast(pl.UInt64)
     signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found.keys), _numbers(ends), bands * rows, _SEED)
+    signatures = signed.to_rows()
+    if compiled.band_keys is None:
+        key = band_keys_in_columns(signatures, bands, rows)
+    else:
+        key = compiled.unsigned(compiled.band_keys(signatures, bands, rows), pa.uint64(), 8)
+    owner = found.rows["row"][pl.int_range(count, dtype=pl.UInt32, eager=True) // bands]
+    return pl.DataFrame({"key": key, "row": owner})
+
+
+def band_keys_in_columns(signatures: list[list[int]], bands: int, rows: int) -> pl.Series:
+    """Of signatures of `bands` times `rows` slots, a key for each band."""
     filled = array("I")
-    for signature in signed.to_rows():
+    for signature in signatures:
         filled.fromlist(signature)
-    slots = pl.Series(pa.Array.from_buffers(pa.uint32(), count * rows, [None, pa.py_buffer(filled)])).cast(pl.UInt64)
-    key = pl.int_range(count, dtype=pl.UInt64, eager=True) % bands
+    slots = compiled.unsigned(filled, pa.uint32(), 4).cast(pl.UInt64)
+    key = pl.int_range(len(signatures) * bands, dtype=pl.UInt64, eager=True) % bands
     for slot in range(rows):
         key = key * FACTOR + slots.gather_every(rows, slot)
-    key = key ^ (key // 2**29)  # mix the high bits, which choose the partition, into the low ones and back
-    owner = found.rows["row"][pl.int_range(count, dtype=pl.UInt32, eager=True) // bands]
-    return pl.DataFrame({"key": key * FACTOR, "row": owner})
+    return (key ^ (key // 2**29)) * FACTOR  # mixed, so that the high bits, which choose the partition, depend on all
 
 
 def clusters(links: pl.DataFrame) -> pl.DataFrame:

@@ -1,11 +1,7 @@
 """Runs of consecutive words as 64-bit keys, whole columns at a time: what near-duplicates and leaks are found by.
 
-A word is a run of letters, marks, digits and underscores, in lower case; anything else is between words. Scripts that
-put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan) have a word in each character, so
-five words of theirs are five characters.
-
-The one rule: the same text gives the same keys, wherever it stands. Keys hold within one version of Polars, which
-hashes the words: nothing may store them.
+The one rule: the same text gives the same keys, wherever it stands: of the bytes of its words (`spaced.py`) alone, and
+the same with the compiled loop of `_native.c` and without.
 """
 
 from __future__ import annotations
@@ -13,15 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import polars as pl
-import pyarrow as pa
+
+from reinstruct.stages import compiled
+from reinstruct.stages.spaced import spaced
 
 FACTOR = 0x9E3779B97F4A7C15  # a large odd number: makes a key depend on the order of what it is made of
-_OLDEST = pl.CompatLevel.oldest()  # of Arrow's forms of text, the one with all bytes end to end
-_ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() or code == 95 else 32 for code in range(128))
-_BYTES = _ASCII + bytes(range(128, 256))
-_COMMON = "[–—‘’“”…•]"  # their UTF-8 begins alike, so that they are found many times faster than others
-_MARKS = r"[^\w\x00-\x7f]"
-_UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}])"
 
 
 class Shingles(NamedTuple):
@@ -44,7 +36,14 @@ def shingles(texts: pl.Series, size: int) -> pl.DataFrame:
 
 def shingled(texts: pl.Series, size: int) -> Shingles:
     """The same, with each text named once."""
-    rows, key = _hashed(texts)
+    if compiled.shingle_keys is None:
+        return shingled_in_columns(texts, size)
+    return Shingles(*compiled.shingled(texts, size, compiled.shingle_keys))
+
+
+def shingled_in_columns(texts: pl.Series, size: int) -> Shingles:
+    """`shingled` by Polars: words are split in columns, and each different one is hashed once."""
+    rows, key = _word_keys(texts)
     count = max(0, len(key) - size + 1)
     run = key.head(count)
     for ahead in range(1, size):
@@ -63,60 +62,35 @@ def shingled(texts: pl.Series, size: int) -> Shingles:
     return Shingles(counts, keys)
 
 
-def words(text: str) -> list[str]:
-    """The words of the text, in order."""
-    return [word for word in _spaced(pl.Series([text]))[1].item().split(" ") if word]
-
-
-def _hashed(texts: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+def _word_keys(texts: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
     """Of each text that has words its place (`row`), how many (`len`), and the keys of them all, text by text."""
-    row, text = _spaced(texts)
+    row, text = spaced(texts)
     lists = text.str.split(" ")
     pieces, upto = lists.explode(), lists.list.len().cum_sum()
     is_word = pieces != ""  # two marks side by side have nothing between them
     upto -= pl.int_range(len(pieces), dtype=pl.UInt32, eager=True).filter(~is_word).search_sorted(upto)
     counts = upto - upto.shift(1, fill_value=0)
-    return pl.DataFrame({"row": row, "len": counts}).filter(counts > 0), pieces.filter(is_word).hash()
+    found = pl.DataFrame({"row": row, "len": counts}).filter(counts > 0)
+    return found, _hashed(pieces.filter(is_word))
 
 
-def _spaced(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Places of the texts, in any order, and the texts: in lower case, with a space for each character that is in no
-    word, and spaces around those that are words by themselves.
-    """
-    # Operators, filter and concat: other methods of a series go through the query engine, 100 microseconds a call.
-    text, row = _lowered(texts), pl.int_range(len(texts), dtype=pl.UInt32, eager=True)
-    texts_done, rows_done = [text.head(0)], [row.head(0)]
-    for step in (_without_common_marks, _without_marks, _in_exact_words):
-        is_ascii = text.str.len_bytes() == text.str.len_chars()
-        if is_ascii.all():
-            break
-        texts_done.append(text.filter(is_ascii))
-        rows_done.append(row.filter(is_ascii))
-        text, row = step(text.filter(~is_ascii)), row.filter(~is_ascii)
-    return pl.concat([*rows_done, row]), pl.concat([*texts_done, text])
+def _hashed(words: pl.Series) -> pl.Series:
+    coded: Any = words.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+    keys = pl.Series([word_key(word.as_py().encode()) for word in coded.dictionary], dtype=pl.UInt64)
+    return keys.gather(pl.Series(coded.indices))
 
 
-def _lowered(texts: pl.Series) -> pl.Series:
-    """The texts with ASCII in lower case and spaces for its marks, the rest as it was; empty where there is none."""
-    arrow: Any = (texts.fill_null("") if texts.null_count() else texts).rechunk().to_arrow(compat_level=_OLDEST)
-    _, offsets, data = arrow.buffers()
-    lowered = pa.py_buffer(data.to_pybytes().translate(_BYTES))
-    return pl.Series(pa.Array.from_buffers(arrow.type, len(arrow), [None, offsets, lowered], offset=arrow.offset))
+def word_key(word: bytes) -> int:
+    """The key of a word in UTF-8: its bytes, eight at a time, and their number, mixed."""
+    key = 0
+    for start in range(0, len(word), 8):
+        key = _mixed(key, int.from_bytes(word[start : start + 8], "little"))
+    return _mixed(key, len(word))
 
 
-def _without_common_marks(texts: pl.Series) -> pl.Series:
-    return texts.str.replace_all(_COMMON, " ")
-
-
-def _without_marks(texts: pl.Series) -> pl.Series:
-    return texts.str.replace_all(_MARKS, " ")
-
-
-def _in_exact_words(texts: pl.Series) -> pl.Series:
-    # These three would become two characters, or one of two by what stands around them.
-    plain = pl.col("text").str.replace_all("[İ]", "i").str.replace_all("[Σς]", "σ").str.to_lowercase()
-    text = texts.alias("text").to_frame().select(plain)["text"]
-    return text.str.replace_all(_UNSPACED, " $1 ") if text.str.contains(_UNSPACED).any() else text
+def _mixed(key: int, eight: int) -> int:
+    key = (key ^ eight) * FACTOR % 2**64
+    return key ^ (key >> 29)
 
 
 def _places(texts: pl.DataFrame) -> pl.Series:
