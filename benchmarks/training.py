@@ -97,7 +97,7 @@ def final(losses: list[float]) -> float:
 def released(folder: Path, steps: int, batch: int, seed: int, *, padded: bool) -> dict[str, Any]:
     """The released recipe: padding to the limit if `padded`, logits of all tokens."""
     import datasets
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainingArguments
 
     from reinstruct.train import model as models
     from reinstruct.train.rows import encode_all, read_examples
@@ -132,6 +132,7 @@ def released(folder: Path, steps: int, batch: int, seed: int, *, padded: bool) -
     collator = DataCollatorForSeq2Seq(tokenizer, padding="max_length" if padded else "longest", max_length=LIMIT)
     data = datasets.Dataset.from_list([features(row) for row in planned])
     trainer = Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator)
+    trainer.remove_callback(PrinterCallback)
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began
