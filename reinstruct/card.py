@@ -9,7 +9,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from reinstruct.planfile import Plan
@@ -108,7 +108,7 @@ def _made(run: Run, funnel: Funnel) -> str:
         *("", "## How it was made", "", f"Plan: `{plan.id}`"),
     ]
     if plan.settings:
-        lines += ["", *table(("Setting", "Value"), [(key, _plain(value)) for key, value in plan.settings.items()])]
+        lines += ["", *settings_table(plan.settings)]
     steps = [(spec.name, model) for spec in plan.steps for model in model_ids(spec)]
     if steps:
         lines += ["", *table(("Step", "Model it uses"), steps)]
@@ -120,15 +120,11 @@ def _made(run: Run, funnel: Funnel) -> str:
     return "\n".join(lines)
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def _funnel(funnel: Funnel) -> str:
     if not funnel.main:
         return "## Rows kept and rejected\n\nNo step between the corpus and the dataset is finished."
     head = ("Stage", "Read", "Kept", "Rejected", "Reasons")
-    return "\n".join(["## Rows kept and rejected", "", *table(head, [_stage(row) for row in funnel.main])])
+    return section("Rows kept and rejected", *table(head, [_stage(row) for row in funnel.main]))
 
 
 def _stage(row: StageRow) -> tuple[str, ...]:
@@ -141,17 +137,32 @@ def _fields() -> str:
     hints = get_type_hints(Pair)
     rows = [(name, types.get(hints[name], "list of structs"), meaning) for name, meaning in FIELDS.items()]
     lines = [f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in rows]
-    return "\n".join(["## Fields", "", "| Field | Type | Meaning |", "| --- | --- | --- |", *lines])
+    return section("Fields", "| Field | Type | Meaning |", "| --- | --- | --- |", *lines)
+
+
+def section(title: str, *lines: str) -> str:
+    """Lines of Markdown under a heading."""
+    return "\n".join([f"## {title}", "", *lines])
 
 
 def ranked(title: str, note: str, rows: Counter[str]) -> str:
     """A section with a table of the commonest values and their rows."""
     if not rows:
-        return f"## {title}\n\nThe dataset has no rows yet."
-    listed = [(name or "none recorded", number(count)) for name, count in rows.most_common(LISTED)]
+        return section(title, "The dataset has no rows yet.")
+    listed = [(name or "none stated", number(count)) for name, count in rows.most_common(LISTED)]
     left = len(rows) - len(listed)
     more = ["", f"and {number(left)} more."] if left > 0 else []
-    return "\n".join([f"## {title}", "", note, "", *table((title[:-1], "Rows"), listed), *more])
+    return section(title, note, "", *table((title[:-1], "Rows"), listed), *more)
+
+
+def settings_table(settings: Mapping[str, Any]) -> list[str]:
+    """The lines of a table of settings."""
+    return table(("Setting", "Value"), [(name, _plain(value)) for name, value in settings.items()])
+
+
+def _plain(value: Any) -> str:
+    """A text as it is, but for an empty one, and any other value as JSON."""
+    return value if value and isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

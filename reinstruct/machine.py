@@ -54,7 +54,8 @@ def cores_for(step: Step, cores: int, accelerated: bool) -> int:
 
 def accelerated() -> bool:
     """Whether this machine has a GPU that torch may use. Told without torch, which the runner does not load."""
-    return sys.platform == "darwin" or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
+    devices = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of CUDA, of ROCm, of either under Windows
+    return sys.platform == "darwin" or any(Path(device).exists() for device in devices)
 
 
 def thread_limits(threads: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reinstruct.card import cell, collection, ranked, table
+from reinstruct.card import cell, collection, ranked, section, settings_table, table
 from reinstruct.commit import result_of
 from reinstruct.layout import output_parts
 from reinstruct.planfile import Plan, StepSpec, steps_of
@@ -60,7 +60,7 @@ def model_card(store: Store, plan: Plan, figures: Mapping[str, Any]) -> str:
         _about(plan, figures, documents),
         _figures_table(figures),
         _samples(store, plan),
-        _recipe(plan),
+        section("How it was made", f"Plan: `{plan.id}`", "", *settings_table(plan.settings)),
         _selection(stage_rows(run)[0]),
         ranked("Licences", LICENCE_NOTE, run.count("licence")),
         ranked("Sources", "The collections these documents are from.", run.count("source", collection)),
@@ -123,7 +123,7 @@ def _figures_table(figures: Mapping[str, Any]) -> str:
         ("Steps, sequences of a step", f"{figures['steps']:,}, {figures['batch_size']}"),
         ("Epochs", f"{figures['epochs']}"),
     ]
-    return "\n".join(["## Figures", "", HELD_OUT_NOTE, "", *table(("Figure", "Value"), rows)])
+    return section("Figures", HELD_OUT_NOTE, "", *table(("Figure", "Value"), rows))
 
 
 def _samples(store: Store, plan: Plan) -> str:
@@ -134,15 +134,9 @@ def _samples(store: Store, plan: Plan) -> str:
     return "\n\n".join(["## What it writes", note, *(shown or ["Not one whole sentence."])])
 
 
-def _recipe(plan: Plan) -> str:
-    rows = [(name, json.dumps(value)) for name, value in plan.settings.items()]
-    lines = ["## How it was made", "", f"Plan: `{plan.id}`", "", *table(("Setting", "Value"), rows)]
-    return "\n".join(lines)
-
-
 def _selection(rows: Sequence[StageRow]) -> str:
     listed = [(row.stage, number(row.read), number(row.kept), ", ".join(_reasons(row))) for row in rows]
-    return "\n".join(["## Selection", "", *table(("Stage", "Read", "Kept", "Rejected for"), listed)])
+    return section("Selection", *table(("Stage", "Read", "Kept", "Rejected for"), listed))
 
 
 def _reasons(row: StageRow) -> list[str]:

@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -26,9 +26,10 @@ from reinstruct.container import verb_of
 from reinstruct.emptied import expect_documents
 from reinstruct.engines import OFFLINE, VLLM, Engine, Pool
 from reinstruct.errors import LLMUnavailable, ShardError
+from reinstruct.forkserver import MODULES, ForkServer, Worker
 from reinstruct.layout import ensure_layout, input_parts
 from reinstruct.machine import MODEL_VERBS, Cores, accelerated, cores_for, thread_limits
-from reinstruct.plan import Concat, Model, Step, models_in
+from reinstruct.plan import Concat, Model, Step, TrainBase, models_in
 from reinstruct.planfile import Plan, save, steps_of
 from reinstruct.serving import location, name_of, served_name, urls_of
 from reinstruct.store import Store
@@ -81,14 +82,16 @@ class LocalRunner:
         running: dict[Future[None], Step] = {}
         cores, stopped = Cores(self.workers), threading.Event()
         models = Pool(self.engine, self.store.path("servers"), stopped.is_set)
-        with closing(models), ThreadPoolExecutor(len(waiting) or 1) as pool:
+        # All steps with a model but that of the base are given so many cores, and without a GPU they may be forked.
+        forks = ForkServer(_environment(max(1, self.workers // 2)))
+        with closing(models), closing(forks), ThreadPoolExecutor(len(waiting) or 1) as pool:
             try:
                 while running or (waiting and not stopped.is_set()):
                     # after a failure, steps that were stopped count as done, but nothing may start from them
                     ready = [] if stopped.is_set() else [step for step in waiting if _needed_steps(step) <= done]
                     for step in ready:
                         waiting.remove(step)
-                        work = _Work(self, step, name, cores, models, urgency[step.id], stopped)
+                        work = _Work(self, step, name, cores, models, forks, urgency[step.id], stopped)
                         running[pool.submit(work.finish)] = step
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
@@ -107,6 +110,7 @@ class _Work:
     plan_name: str
     cores: Cores
     models: Pool
+    forks: ForkServer
     urgency: int
     stopped: threading.Event
     shards: tuple[int, int] = (0, 0)  # in all, and left
@@ -199,20 +203,26 @@ class _Work:
         log.parent.mkdir(parents=True, exist_ok=True)
         named = {**self.runner.servers, **(ready_urls(servers, self._local_model()) if servers else {})}
         inside = engine.name == OFFLINE and self._local_model() is not None
-        argv = [engine.vllm.python if inside else sys.executable, "-m", "reinstruct.container", verb_of(step)]
-        argv += ["--die-with-parent", "--store", store.root, "--plan", self.plan_name, "--step", step.id]
+        argv = [verb_of(step), "--die-with-parent", "--store", store.root, "--plan", self.plan_name, "--step", step.id]
         argv += ["--shard", str(shard), "--servers", msgspec.json.encode(named).decode()]
         argv += ["--engine", OFFLINE, "--vllm-flags", shlex.join(engine.flags)] if inside else []
-        environment = {**ENVIRONMENT, **os.environ, **thread_limits(threads), **(package_path() if inside else {})}
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with (
-            log.open("ab") as stderr,
-            subprocess.Popen(argv, stderr=stderr, env=environment, **pipes) as process,
-        ):
-            last = self._follow(process, shard)
-        return _failure(process.returncode, last, step, shard, log)
+        with log.open("ab") as stderr:
+            if servers or inside or not self._loads_torch():
+                python = engine.vllm.python if inside else sys.executable
+                started = _executed(python, argv, threads, stderr, package_path() if inside else {})
+            else:
+                started = self.forks.fork(argv, stderr, MODULES[verb_of(step)])
+            with started as process:
+                last = self._follow(process, shard)
+                code = process.wait()
+        return _failure(code, last, step, shard, log)
 
-    def _follow(self, process: subprocess.Popen[str], shard: int) -> dict[str, Any]:
+    def _loads_torch(self) -> bool:
+        """Whether its processes have a model in them, and so little else that they may be forked."""
+        loads = verb_of(self.step) in ("train", "measure") or self._local_model() is not None
+        return loads and not isinstance(self.step.action, TrainBase) and not accelerated()
+
+    def _follow(self, process: Worker, shard: int) -> dict[str, Any]:
         """The last line the process said; on the way, its progress. Ends it when the run has failed elsewhere."""
         last: dict[str, Any] = {}
         assert process.stdout is not None
@@ -226,6 +236,18 @@ class _Work:
             if "tokens" in last:
                 self.runner.watcher.shard_moved(self.step, shard, last["done"], last["total"], last["tokens"])
         return last
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return {**ENVIRONMENT, **os.environ, **thread_limits(threads)}
+
+
+def _executed(
+    python: str, argv: list[str], threads: int, stderr: IO[bytes], more: dict[str, str]
+) -> subprocess.Popen[str]:
+    command, pipe = [python, "-m", "reinstruct.container", *argv], subprocess.PIPE
+    environment = {**_environment(threads), **more}
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, env=environment, text=True)
 
 
 def ready_urls(servers: Replicas, model: Model | None) -> dict[str, tuple[str, ...]]:

@@ -18,8 +18,9 @@ SEED = ROOT / "examples" / "seed.jsonl"
 LONG = (
     "test_all_recipes",
     "test_full_run",
-    "test_train",
     "test_vllm",
+    "test_train_processes",
+    "test_train",
     "test_compare",
     "test_vllm_runs",
     "test_pipelines",

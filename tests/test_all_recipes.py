@@ -84,7 +84,9 @@ def test_recipes_that_are_killed_make_the_datasets_of_an_undisturbed_run(tmp_pat
     names = tuple(OWN)
     with WellAnswering(latency_s=0.05) as server:
         argv, rng = command(names, tmp_path, "killed", server.url), random.Random(11)
-        kills = sum(killed(argv, rng.uniform(5, 15)) for _ in range(3))
+        at = [rng.randrange(first, first + 15) for first in (5, 20, 40)]  # of 67 steps
+        run = tmp_path / "killed"
+        kills = sum(killed(argv, run, "steps/*/result.json", rng.uniform(0, 3), least=steps) for steps in at)
         assert kills == 3
         finish(argv)
         asked = Counter(call.prompt for call in server.calls)

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -69,9 +70,14 @@ def finish(argv: list[str]) -> str:
     return ended.stdout
 
 
-def killed(argv: list[str], after_s: float) -> bool:
-    """Start the run and `kill -9` it with all its processes; False if it was finished before."""
+def killed(argv: list[str], run: Path, files: str, after_s: float, least: int = 1) -> bool:
+    """Start the run, and `kill -9` it with all its processes so long after it has so many such files.
+
+    False if it was finished before.
+    """
     process = subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL)
+    while len(list(run.glob(files))) < least and process.poll() is None:
+        time.sleep(0.05)
     try:
         process.wait(timeout=after_s)
         return False
@@ -87,9 +93,10 @@ def dataset(folder: Path) -> pl.DataFrame:
 
 def test_a_run_killed_again_and_again_makes_the_dataset_of_an_undisturbed_one(tmp_path: Path):
     argv = command(tmp_path, "killed")
-    rng = random.Random(3)
-    kills = sum(killed(argv, rng.uniform(8, 24)) for _ in range(3))
-    assert kills >= 2
+    run, rng = tmp_path / "killed", random.Random(3)
+    assert killed(argv, run, "steps/base-*/work/log.jsonl", rng.uniform(0, 4)), "in its first training"
+    assert killed(argv, run, "replies/**/*.*", rng.uniform(0, 1)), "while it is answered"
+    assert killed(argv, run, "steps/*/result.json", rng.uniform(0, 4), least=18), "among the last of 24 steps"
     finish(argv)
     again = finish(argv)
     assert "\n0 steps run" in again

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,11 +31,11 @@ STEPS = 30
 NO_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 
 
-def job_in(folder, base="org/name", **changed):
+def job_in(folder, base="org/name", rank=0, **changed):
     said = [Example(id=f"e{n}", prompt=f"{WORDS[n % 5]} " * (1 + n % 7), target=f" {WORDS[n % 3]}!") for n in range(24)]
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table(said, Example), folder / "rows.parquet")
-    settings = Sft(epochs=STEPS / 6, learning_rate=1e-2, batch_size=4, max_tokens=256)
+    settings = Sft(epochs=STEPS / 6, learning_rate=1e-2, batch_size=4, max_tokens=256, lora_rank=rank, lora_dropout=0)
     place = {"work": str(folder / "work"), "out": str(folder / "out")}
     job = Job(kind="sft", data=(str(folder / "rows.parquet"),), base=base, settings=settings, **place)
     return msgspec.structs.replace(job, **changed)
@@ -49,6 +51,14 @@ def test_profiles_are_known_and_have_their_library(tmp_path):
     check(job_in(tmp_path, profile="fsdp"), find)
     with pytest.raises(TrainingError, match=r'profile zero2 needs deepspeed: pip install "reinstruct\[deepspeed\]"'):
         check(job_in(tmp_path, profile="zero2"), find)
+
+
+@pytest.mark.parametrize("profile", ["fsdp", "zero3"])
+def test_weights_of_four_bits_are_not_cut_into_shards(tmp_path, profile):
+    job = job_in(tmp_path, rank=4, profile=profile)
+    quantized = msgspec.structs.replace(job, settings=replace(job.settings, quantize="4bit"))
+    with pytest.raises(RecipeError, match=f"profile is '{profile}'; accepted: ddp or zero2, where quantize is 4bit"):
+        check(quantized, find=str)
 
 
 def pods(job):
@@ -84,46 +94,85 @@ def told(folder):
     return json.loads((folder / "out" / "metrics.json").read_text())
 
 
-def tensors(folder):
+def tensors(folder, name="model"):
     from safetensors.torch import load_file
 
-    return load_file(folder / "out" / "model.safetensors")
+    return load_file(folder / "out" / f"{name}.safetensors")
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The folder of a job that one process did undisturbed, and the base."""
+    """A base, and a function of the rank of adapters: the folder of a job that one process did undisturbed."""
     folder = tmp_path_factory.mktemp("alone")
     base = tiny_model(folder / "base")
-    run(job_in(folder, base))
-    return folder, base
+
+    @cache
+    def done(rank):
+        run(job_in(folder / str(rank), base, rank))
+        return folder / str(rank)
+
+    return base, done
 
 
 def expect_same(folder, other):
     """Loss curves and weights that differ by rounding alone."""
     assert told(folder)["curve"] == [[step, pytest.approx(loss, abs=2e-3)] for step, loss in told(other)["curve"]]
     assert len(told(folder)["curve"]) == STEPS
-    ours, theirs = tensors(folder), tensors(other)
-    assert {name: weight.shape for name, weight in ours.items()} == {name: each.shape for name, each in theirs.items()}
-    assert all(ours[name].allclose(theirs[name], atol=5e-3) for name in ours)
+    expect_close(tensors(folder), tensors(other))
     assert (folder / "out" / "config.json").read_text() == (other / "out" / "config.json").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("profile", ["ddp", "fsdp", *(pytest.param(name, marks=NO_DEEPSPEED) for name in DEEPSPEED)])
-def test_a_killed_process_ends_the_job_everywhere_and_the_next_one_goes_on(alone, tmp_path, profile):
-    job = job_in(tmp_path, alone[1], profile=profile, checkpoint_s=0.0)
-    kept = Checkpoints(LocalStore(job.work))
+def expect_close(ours, theirs):
+    assert {name: weight.shape for name, weight in ours.items()} == {name: each.shape for name, each in theirs.items()}
+    assert all(ours[name].allclose(theirs[name], atol=5e-3) for name in ours)
+
+
+def expect_whole_adapters(folder, other, base):
+    """Adapters in one piece, of which the base makes the model that lies beside them."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    expect_close(*(tensors(each, "adapter/adapter_model") for each in (folder, other)))
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    merged = PeftModel.from_pretrained(plain, str(folder / "out" / "adapter")).merge_and_unload().state_dict()
+    assert all(merged[name].allclose(weight, atol=1e-6) for name, weight in tensors(folder).items())
+
+
+def killed_and_done_again(job):
+    """The last complete checkpoint of a job whose second pod was killed, and which then was done to its end."""
+    kept, folder = Checkpoints(LocalStore(job.work)), Path(job.work).parent
     agents = pods(job)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while max(kept.complete(), default=0) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     trains_on(agents[1]).send_signal(signal.SIGKILL)
-    assert all(agent.wait(timeout=120) for agent in agents)
-    assert "is gone or out of reach" in (tmp_path / "pod-0.log").read_text()
-    assert not (tmp_path / "out").exists()
+    assert all(agent.wait(timeout=300) for agent in agents)
+    assert "is gone or out of reach" in (folder / "pod-0.log").read_text()
+    assert not (folder / "out").exists()
     reached = kept.complete()[-1]
-    assert 3 <= reached < STEPS
     assert finished(msgspec.structs.replace(job, checkpoint_s=60.0)) == [0, 0]
+    return reached
+
+
+ZERO = [pytest.param(name, marks=NO_DEEPSPEED) for name in DEEPSPEED]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["ddp", "fsdp", *ZERO])
+def test_a_killed_process_ends_the_job_everywhere_and_the_next_one_goes_on(alone, tmp_path, profile):
+    base, done = alone
+    reached = killed_and_done_again(job_in(tmp_path, base, profile=profile, checkpoint_s=0.0))
+    assert 3 <= reached < STEPS
     assert told(tmp_path)["checkpoints"]["went_on_from"] == reached
-    expect_same(tmp_path, alone[0])
+    expect_same(tmp_path, done(0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["fsdp", *ZERO])
+def test_adapters_are_trained_beside_weights_in_shards(alone, tmp_path, profile):
+    base, done = alone
+    reached = killed_and_done_again(job_in(tmp_path, base, 4, profile=profile, checkpoint_s=0.0))
+    assert 3 <= reached < STEPS
+    assert told(tmp_path)["checkpoints"]["went_on_from"] == reached
+    expect_same(tmp_path, done(4))
+    expect_whole_adapters(tmp_path, done(4), base)

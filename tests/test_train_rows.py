@@ -1,4 +1,4 @@
-"""Examples as token ids: exact masks, refusals with reasons, and how they are kept. No torch is needed."""
+"""Examples as token ids: exact masks, in the tensors of a batch too, refusals with reasons, and how they are kept."""
 
 import random
 
@@ -14,8 +14,9 @@ from reinstruct.prompting import prompt_ids, target_ids
 from reinstruct.records import Document, Example, Message, to_table
 from reinstruct.train.rows import Refused, encode, encode_all, encode_once, read_examples
 from reinstruct.train.text import END, blocks, read_texts, train_tokenizer
-from reinstruct.train.tokens import Row
+from reinstruct.train.tokens import Row, TokenRows
 
+IGNORED = -100  # a label that counts in no loss
 TEXT = ["The quick brown fox jumps over the lazy dog. " * 20, "def add(a, b):\n    return a + b\n" * 20]
 
 
@@ -124,17 +125,14 @@ TURNS = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), st.text
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[go]{% endif %}"
 
 
+PROMPTS = st.text(max_size=60) | TURNS.map(tuple)
+TARGETS = st.text(min_size=1, max_size=60) | st.sampled_from([END, f"a{END}b", "### User\n", "[go]"])
+
+
 @settings(deadline=None, derandomize=True, database=None)
-@given(
-    prompt=st.text(max_size=60) | TURNS.map(tuple),
-    target=st.text(min_size=1, max_size=60) | st.sampled_from([END, f"a{END}b", "### User\n", "[go]"]),
-    template=st.sampled_from([None, CHAT]),
-)
+@given(prompt=PROMPTS, target=TARGETS, template=st.sampled_from([None, CHAT]))
 def test_what_the_loss_falls_on_decodes_to_exactly_the_target(tokenizer, prompt, target, template):
-    tokenizer.chat_template = template
-    asked = {"prompt": prompt} if isinstance(prompt, str) else {"prompt": "", "messages": prompt}
-    row = encode(example(**asked, target=target), tokenizer, 10_000)
-    tokenizer.chat_template = None
+    row = encoded(tokenizer, prompt, target, template)
     if not target.strip():
         assert row == Refused("e", "empty_target")
         return
@@ -142,6 +140,64 @@ def test_what_the_loss_falls_on_decodes_to_exactly_the_target(tokenizer, prompt,
     assert labelled.pop() == tokenizer.eos_token_id
     assert tokenizer.decode(labelled) == target
     assert 0 < row.prompt_tokens < len(row.ids)
+
+
+def encoded(tokenizer, prompt, target, template):
+    tokenizer.chat_template = template
+    asked = {"prompt": prompt} if isinstance(prompt, str) else {"prompt": "", "messages": prompt}
+    row = encode(example(**asked, target=target), tokenizer, 10_000)
+    tokenizer.chat_template = None
+    return row
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(
+    said=st.lists(st.tuples(PROMPTS, TARGETS.filter(str.strip)), min_size=1, max_size=5),
+    template=st.sampled_from([None, CHAT]),
+    draw=st.randoms(use_true_random=False),
+)
+def test_in_batches_the_loss_falls_on_exactly_the_targets(tokenizer, said, template, draw):
+    """Each row of a batch, told apart as the model tells them, is a row whole, and what is learnt of it its target."""
+    from reinstruct.train.batches import Packed, Padded
+
+    rows = TokenRows.of([encoded(tokenizer, prompt, target, template) for prompt, target in said])
+    order = draw.sample(range(len(said)), len(said))
+    cut = draw.randint(1, len(said))
+    passes = [{"rows": part} for part in (order[:cut], order[cut:]) if part]
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id  # so that padding could be taken for the end of a target
+    for batch, split in ((Packed(rows)(passes), by_position), (Padded(rows, tokenizer.pad_token_id)(passes), by_line)):
+        assert (batch["labels"][:, 1:] != IGNORED).sum() == rows.targets_of(order)
+        found = split(batch, [rows.lengths[row] for row in order])
+        assert [ids for ids, _ in found] == [rows.tokens(row).tolist() for row in order]
+        for row, (ids, labels) in zip(order, found, strict=True):
+            learnt = [label for label in labels if label != IGNORED]
+            assert ids[len(ids) - len(learnt) :] == learnt
+            assert learnt.pop() == tokenizer.eos_token_id
+            assert tokenizer.decode(learnt) == said[row][1]
+
+
+def by_position(batch, lengths):
+    """(ids, labels) of the rows of one sequence, whose borders transformers finds in the positions."""
+    from transformers.masking_utils import find_packed_sequence_indices
+
+    assert batch.keys() == {"input_ids", "labels", "position_ids"}
+    positions = batch["position_ids"]
+    found = find_packed_sequence_indices(positions)
+    numbers = [0] * positions.shape[1] if found is None else found[0].tolist()
+    ids, labels = (batch[name][0].tolist() for name in ("input_ids", "labels"))
+    rows = [[at for at, number in enumerate(numbers) if number == row] for row in range(len(lengths))]
+    assert positions[0].tolist() == [position for length in lengths for position in range(length)]
+    assert sum(map(len, rows)) == len(ids)
+    return [([ids[at] for at in row], [labels[at] for at in row]) for row in rows]
+
+
+def by_line(batch, lengths):
+    """(ids, labels) of rows side by side; no position behind a row is learnt, and none before it is filled."""
+    assert batch.keys() == {"input_ids", "labels"}
+    assert batch["input_ids"].shape == batch["labels"].shape == (len(lengths), max(lengths))
+    assert all((line[length:] == IGNORED).all() for line, length in zip(batch["labels"], lengths, strict=True))
+    lines = zip(batch["input_ids"].tolist(), batch["labels"].tolist(), lengths, strict=True)
+    return [(ids[:length], labels[:length]) for ids, labels, length in lines]
 
 
 def test_every_example_is_counted(tokenizer):

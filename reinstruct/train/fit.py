@@ -15,7 +15,7 @@ from typing import Any
 import datasets
 import torch
 from accelerate.utils import broadcast_object_list
-from transformers import EarlyStoppingCallback, PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening
@@ -88,21 +88,20 @@ def fit(
     newest sound checkpoint in `place.store`.
     TrainingError as soon as a loss is no number.
     """
+    datasets.disable_progress_bars()
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
     found = _found(kept, f"{fingerprint(schedule, rows, held_out)} {place.profile}")
+    trainer_type = trainer_type or _trainer_for(model)
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
-        patience = schedule.settings.patience
-        trainer = (trainer_type or _trainer_for(model))(
+        trainer = trainer_type(
             model=model,
             args=arguments(schedule, place, plan.per_step, model.num_parameters()),
-            train_dataset=_passes(plan),
-            eval_dataset=_passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None,
             processing_class=tokenizer,
-            data_collator=_collator(model, rows, layout, tokenizer.pad_token_id),
-            callbacks=[watch, *([EarlyStoppingCallback(patience)] if patience else [])],
+            callbacks=_callbacks(watch, schedule.settings.patience),
+            **_batches(rows, plan, held_out, layout, _collator(model, rows, layout, tokenizer.pad_token_id)),
         )
         trainer.held_out_targets = rows.targets_of(held_out)
         trainer.saving, trainer.whole = saving, place.profile == "ddp" and not schedule.settings.lora_rank
@@ -112,17 +111,30 @@ def fit(
         seconds = time.monotonic() - started
     saved(trainer.model)
     trainer.save_whole(place.out, dtype)
-    state: Any = trainer.state
-    done = planned[watch.first_step * schedule.batch : state.global_step * schedule.batch]
+    done = planned[watch.first_step * schedule.batch : trainer.state.global_step * schedule.batch]
     return Fitted(
-        curve=_logged(state, "loss"),
-        held_out=_logged(state, "eval_loss"),
-        kept=(state.best_global_step or state.global_step) if schedule.settings.keep == "best" else state.global_step,
+        **_measured(trainer.state, schedule.settings.keep),
         seconds=seconds,
         tokens_per_s=sum(rows.lengths[row] for row in done) / seconds,
         packing=packing.statistics(plan, rows.lengths, layout),
         checkpoints={**saving.figures(), "went_on_from": found.step, "passed_over": found.skipped},
     )
+
+
+def _callbacks(watch: Watch, patience: int) -> list[TrainerCallback]:
+    return [watch, EarlyStoppingCallback(patience)] if patience else [watch]
+
+
+def _batches(rows: TokenRows, plan: Plan, held_out: Sequence[int], layout: Layout, collator: Collate) -> dict[str, Any]:
+    """What the trainer goes through: passes to train on and to measure, and how they become tensors."""
+    measured = _passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None
+    return {"train_dataset": _passes(plan), "eval_dataset": measured, "data_collator": collator}
+
+
+def _measured(state: Any, keep: str) -> dict[str, Any]:
+    """The curves of a finished training, and the step that was saved."""
+    kept = (state.best_global_step or state.global_step) if keep == "best" else state.global_step
+    return {"curve": _logged(state, "loss"), "held_out": _logged(state, "eval_loss"), "kept": kept}
 
 
 def _found(checkpoints: Checkpoints, fingerprint: str) -> Found:

@@ -22,7 +22,7 @@ from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.settings import presets_of
 from reinstruct.store import open_store
 from reinstruct.train.outside import told
-from reinstruct.train.profiles import DEEPSPEED, PROFILES, announce
+from reinstruct.train.profiles import CUT_WEIGHTS, DEEPSPEED, PROFILES, announce
 from reinstruct.train.settings import Pretrain, Sft
 
 AnySettings = Sft | Pretrain
@@ -176,6 +176,11 @@ def _expect_able(settings: Sft, find: Callable[[str], object]) -> None:
 def _check_settings(job: AnyJob) -> None:
     settings = job.settings
     expect(job.profile in PROFILES, "profile", job.profile, " or ".join(PROFILES))
+    if isinstance(settings, Sft) and settings.quantize:  # packed in bytes, which cannot be cut like numbers
+        whole = [profile for profile in PROFILES if profile not in CUT_WEIGHTS]
+        expect(
+            job.profile in whole, "profile", job.profile, f"{' or '.join(whole)}, where quantize is {settings.quantize}"
+        )
     expect(job.keep_checkpoints > 0, "keep_checkpoints", job.keep_checkpoints, "a number above 0")
     expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
 

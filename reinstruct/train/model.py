@@ -124,14 +124,12 @@ def quiet() -> None:
     """No bars and no advice: what happens is told through `progress`, metrics and errors."""
     import warnings
 
-    import datasets
     from transformers.utils import logging
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl")
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    datasets.disable_progress_bars()
 
 
 def _dropouts(config: Any) -> list[str]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reinstruct.architecture import ENCODER_DECODER, Architecture
-from reinstruct.card import cell, table
+from reinstruct.card import cell, ranked, section, settings_table, table
 from reinstruct.train.rows import Rows
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import file_digest
@@ -34,6 +35,9 @@ CONVERSATION = """asked = tokenizer.apply_chat_template(
     [{"role": "user", "content": "..."}], add_generation_prompt=True, return_tensors="pt", return_dict=True
 )"""
 AFTER = ', asked["input_ids"].shape[1]:'
+LICENCES = """Base: {base}.
+
+Those of the texts that rows were made from, as their sources state them; nobody checked them."""
 PLAIN = 'asked = tokenizer("...", return_tensors="pt")'
 
 
@@ -41,11 +45,17 @@ def model_card(job: Job[Sft], found: Rows, metrics: Mapping[str, Any], architect
     """The card as Markdown with a YAML header, for the folder of the model."""
     sections = [
         _header(job, architecture),
-        _data(job, found, metrics),
-        _licences(job, found),
+        section("Data", *table(("File", "Bytes", "SHA-256"), _files(job))),
+        ranked("Origins", "What rows say of where they come from.", Counter(metrics["origins"])),
+        *([ranked("Reasons", "Why other rows were refused.", Counter(found.reasons))] if found.reasons else []),
+        ranked(
+            "Licences",
+            LICENCES.format(base=cell(licence_of(job.base)) or "not stated where it lies"),
+            Counter(metrics["licences"]),
+        ),
         _results(metrics),
-        _settings(job.settings),
-        f"## How to use it\n\n{_use(found, architecture)}",
+        section("Settings", *settings_table(vars(job.settings))),
+        section("How to use it", _use(found, architecture)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -74,27 +84,10 @@ def _header(job: Job[Sft], architecture: Architecture) -> str:
     return "\n".join([*lines, "---", "", "# Fine-tuned model", "", f"Made of {cell(_told(job.base))}{adapters}."])
 
 
-def _data(job: Job[Sft], found: Rows, metrics: Mapping[str, Any]) -> str:
-    """Files by their content, rows by where they come from, and what was refused."""
-    files = [
-        (_told(path), f"{Path(path).stat().st_size:,}", digest)
-        for path, digest in zip(job.data, file_digest(job.data), strict=True)
-    ]
-    origins = sorted(metrics["origins"].items(), key=lambda origin: (-origin[1], origin[0]))
-    lines = ["## Data", "", *table(("File", "Bytes", "SHA-256"), files), ""]
-    lines += table(("Origin", "Rows"), [(name or "none stated", f"{count:,}") for name, count in origins])
-    if found.reasons:
-        refused = [(reason, f"{count:,}") for reason, count in found.reasons.items()]
-        lines += ["", "Rows that were refused, and why:", "", *table(("Reason", "Rows"), refused)]
-    return "\n".join(lines)
-
-
-def _licences(job: Job[Sft], found: Rows) -> str:
-    ranked = sorted(found.licences.items(), key=lambda licence: (-licence[1], licence[0]))
-    rows = [(name or "none stated", f"{count:,}") for name, count in ranked]
-    base = cell(licence_of(job.base)) or "not stated where it lies"
-    note = "Those of the texts that rows were made from, as their sources state them; nobody checked them."
-    return "\n".join(["## Licences", "", f"Base: {base}.", "", note, "", *table(("Licence", "Rows"), rows)])
+def _files(job: Job[Sft]) -> list[tuple[str, str, str]]:
+    """Names, sizes and digests: files are told by their content."""
+    digests = zip(job.data, file_digest(job.data), strict=True)
+    return [(_told(path), f"{Path(path).stat().st_size:,}", digest) for path, digest in digests]
 
 
 def _results(metrics: Mapping[str, Any]) -> str:
@@ -112,11 +105,11 @@ def _results(metrics: Mapping[str, Any]) -> str:
         kept = dict(map(tuple, metrics["held_out"])).get(metrics["kept_step"])
         told.append(("Saved step", f"{metrics['kept_step']:,}"))
         told += [("Held-out loss there", f"{kept:g}")] if kept is not None else []
-    lines = ["## Results", "", *table(("Measure", "Value"), told), ""]
+    lines = [*table(("Measure", "Value"), told), ""]
     for title, curve in (("Loss", metrics["curve"]), ("Held-out loss", metrics.get("held_out", []))):
         if curve:
             lines += [*table(("Step", title), [(f"{step:,}", f"{loss:g}") for step, loss in thinned(curve)]), ""]
-    return "\n".join(lines).rstrip()
+    return section("Results", *lines).rstrip()
 
 
 def thinned(curve: Sequence[Sequence[float]]) -> list[Sequence[float]]:
@@ -124,11 +117,6 @@ def thinned(curve: Sequence[Sequence[float]]) -> list[Sequence[float]]:
     if len(curve) <= SHOWN:
         return list(curve)
     return [curve[round(at * (len(curve) - 1) / (SHOWN - 1))] for at in range(SHOWN)]
-
-
-def _settings(settings: Sft) -> str:
-    rows = [(name, json.dumps(value)) for name, value in vars(settings).items()]
-    return "\n".join(["## Settings", "", *table(("Setting", "Value"), rows)])
 
 
 def _told(path: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 PROFILES = ("ddp", "fsdp", "zero2", "zero3")
 DEEPSPEED = ("zero2", "zero3")
+CUT_WEIGHTS = ("fsdp", "zero3")
 ANNOUNCED = "ACCELERATE_USE_DEEPSPEED"
 
 

@@ -82,12 +82,13 @@ class HeldOutTrainer(SFTTrainer):
             unset_hf_deepspeed_config()  # or models loaded from now on would be divided, too
 
     def _gathered(self, dtype: Any) -> dict[str, torch.Tensor]:
-        """All weights, in the memory of the first process; one at a time where others are held up for it."""
+        """All trained weights, in the memory of the first process; one at a time where others are held up for it."""
         if self.is_deepspeed_enabled:
             shards: Any = self.accelerator.get_state_dict(self.model_wrapped) or {}
         else:
             sharded: Any = self.model_wrapped
-            shards = sharded.state_dict()
+            frozen = {name for name, weight in sharded.named_parameters() if not weight.requires_grad}  # as in the base
+            shards = {name: shard for name, shard in sharded.state_dict().items() if name not in frozen}
         gathered: dict[str, torch.Tensor] = {}
         for name, shard in shards.items():
             weight = shard.full_tensor() if isinstance(shard, DTensor) else shard
