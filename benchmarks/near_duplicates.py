@@ -25,6 +25,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from reinstruct.train.job import ENVIRONMENT
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
 RUNS = 5
@@ -156,7 +158,7 @@ def on_one_core(argv: list[str]) -> dict:
     one = {"POLARS_MAX_THREADS": "1", "RAYON_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     pin = {0: "taskset", 1: "-c", 2: str(max(os.sched_getaffinity(0)))}
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, **one, "PYTHONPATH": paths}
+    environment = {**ENVIRONMENT, **os.environ, **one, "PYTHONPATH": paths}  # a worker's
     done = subprocess.run([*pin.values(), *argv], check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -20,7 +20,7 @@ except ImportError:  # installed where there was no C compiler
 ShingleKeys = Callable[[Any, Any, bytes, int], tuple[bytearray, bytearray]]
 # As in _native.c:
 _AS_IT_IS, _BY_ITSELF, _UNKNOWN, _NOT_JUDGED = 4, 128, 255, 2**32 - 1
-_AT_ONCE = 0x1000  # characters, in making a table
+_AT_ONCE = 0x8000  # characters, in making a table
 _KNOWN = (0x3000, 0x20000)  # characters in a table: European scripts and marks, quickly made; then nearly all
 
 
@@ -59,7 +59,7 @@ def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
 @cache
 def _letters(known: int) -> bytes:
     """For `_native`: how each of the first `known` characters stands in a word, by what `spaced` makes of it."""
-    return b"".join(_letters_between(start, start + _AT_ONCE) for start in range(0, known, _AT_ONCE))
+    return b"".join(_letters_between(start, min(start + _AT_ONCE, known)) for start in range(0, known, _AT_ONCE))
 
 
 def _letters_between(start: int, end: int) -> bytes:
