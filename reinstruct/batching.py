@@ -158,13 +158,7 @@ class Running:
             "past_key_values": self._cache,
         }
         logits = self._model(input_ids=ids, **context, use_cache=True, logits_to_keep=1).logits[:, -1].float()
-        latest = self._chooser.choose(logits)
-        told = top_logprobs(logits, latest, self._logprobs) if self._logprobs else ()
-        for slot, (row, token) in enumerate(zip(self.rows, latest[:, 0].tolist(), strict=True)):
-            if not row.finish:
-                row.new.append(token)
-                row.told += told[slot : slot + 1]
-        return latest
+        return chosen(self._chooser, self.rows, logits, self._logprobs)
 
     def _keep(self, slots: list[int]) -> None:
         """Go on with these slots alone; one that is named twice becomes two."""
@@ -183,6 +177,17 @@ class Running:
         self._starts = [max(0, start - unused) for start in self._starts]
         for layer in self._roomy:
             layer.trim(unused)
+
+
+def chosen(chooser: Chooser, rows: Sequence[Row], logits: torch.Tensor, logprobs: int) -> torch.Tensor:
+    """The next tokens [rows, 1] by logits [rows, vocabulary]; rows that have not ended are given theirs."""
+    latest = chooser.choose(logits)
+    told = top_logprobs(logits, latest, logprobs) if logprobs else ()
+    for slot, (row, token) in enumerate(zip(rows, latest[:, 0].tolist(), strict=True)):
+        if not row.finish:
+            row.new.append(token)
+            row.told += told[slot : slot + 1]
+    return latest
 
 
 class Roomy(DynamicLayer):

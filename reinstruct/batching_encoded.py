@@ -14,8 +14,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
-from reinstruct.batching import CARRIED, Finish, Limits, Row
-from reinstruct.decoding import Chooser, top_logprobs
+from reinstruct.batching import CARRIED, Finish, Limits, Row, chosen
+from reinstruct.decoding import Chooser
 from reinstruct.llm import Sampling
 
 
@@ -84,10 +84,4 @@ class Running:
         output = self._model(decoder_input_ids=ids, **context, past_key_values=self._cache, use_cache=True)
         self._cache = output.past_key_values
         logits = output.logits[:, -1].float()
-        latest = self._chooser.choose(logits)
-        told = top_logprobs(logits, latest, self._logprobs) if self._logprobs else ()
-        for slot, (row, token) in enumerate(zip(self.rows, latest[:, 0].tolist(), strict=True)):
-            if not row.finish:
-                row.new.append(token)
-                row.told += told[slot : slot + 1]
-        return latest
+        return chosen(self._chooser, self.rows, logits, self._logprobs)

@@ -13,8 +13,8 @@ from reinstruct.planfile import Plan, steps_of
 from reinstruct.serving import Servers, name_of, open_served, urls_of
 from reinstruct.stage import Ask
 from reinstruct.suggest import suggestion
+from reinstruct.train.bases import expect_trainable
 from reinstruct.train.job import expect_libraries
-from reinstruct.train.model import expect_trainable
 
 
 def check_models(plan: Plan, servers: Servers, engine: Engine) -> None:

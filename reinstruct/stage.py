@@ -10,6 +10,7 @@ Raise `version` when the code of a stage changes what it does: it is part of eve
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
@@ -30,8 +31,8 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Stage(Generic[In, Out]):
-    """Base of the four kinds; subclass one of those."""
+class Stage(ABC, Generic[In, Out]):
+    """Base of the four kinds; subclass one of those. One without all its functions is refused when it is made."""
 
     version: ClassVar[int] = 1
 
@@ -40,11 +41,11 @@ class Stage(Generic[In, Out]):
 class Filter(Stage[R, R]):
     """Keep or reject each row by its columns."""
 
+    @abstractmethod
     def reason(self) -> pl.Expr:
         """A string column: null keeps the row, anything else is the name of the reason. Where there is more to say, a
         struct of two string columns, `reason` and `detail`.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Transform(Stage[In, Out]):
 
     expands: ClassVar[bool] = False
 
-    def apply(self, record: In) -> Out | list[Out] | Drop:
-        raise NotImplementedError
+    @abstractmethod
+    def apply(self, record: In) -> Out | list[Out] | Drop: ...
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ class Ask(Stage[In, Out]):
     def __post_init__(self) -> None:
         expect(0 <= self.max_unreadable <= 1, "max_unreadable", self.max_unreadable, "a share from 0 to 1")
 
-    def prompt(self, record: In) -> Prompt:
-        raise NotImplementedError
+    @abstractmethod
+    def prompt(self, record: In) -> Prompt: ...
 
+    @abstractmethod
     def parse(self, record: In, reply: Reply) -> Out | list[Out] | Drop:
         """The new record(s), or why the reply is unusable. Never raises."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class Gather(Stage[R, R]):
     of each row in turn whether it stays. The worker then copies the rows that do.
     """
 
+    @abstractmethod
     def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
         """A row for each row, in order and in pieces of any length: a string column `reason` (null keeps the row)
         and, where there is more to say, a string column `detail`.
         """
-        raise NotImplementedError
 
 
 MapStage = Filter[Any] | Transform[Any, Any] | Ask[Any, Any]

@@ -167,8 +167,14 @@ def _opened_to_append(path: str) -> int:
 
 
 def _files(base: Path) -> Iterator[Path]:
-    if base.is_dir():
-        yield from (path for path in base.rglob("*") if path.is_file() and not path.name.startswith("."))
+    """Files below; a folder that another process removes meanwhile (an old checkpoint) has none."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for folder, _, names in os.walk(base, onerror=refuse):
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def _sync_folder(folder: Path) -> None:

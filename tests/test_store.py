@@ -45,6 +45,28 @@ def test_only_one_of_many_creates_wins(tmp_path: Path):
     assert store.names("done") == ["done/0.json"], "no temporary file is left or listed"
 
 
+def test_a_listing_survives_folders_that_go_meanwhile(tmp_path: Path):
+    """A trainer lists its checkpoints while another process retires old ones."""
+    store, ended = LocalStore(tmp_path), threading.Event()
+    store.put("checkpoints/kept/manifest.json", b"{}")
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for number in range(20):
+                store.path(f"checkpoints/old-{number}/ranks").mkdir(parents=True)
+            for number in range(20):
+                store.delete(f"checkpoints/old-{number}")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(300):
+            assert store.names("checkpoints") == ["checkpoints/kept/manifest.json"]
+    finally:
+        ended.set()
+        other.join()
+
+
 def test_unknown_schemes_are_named():
     with pytest.raises(StoreError, match="ftp://x"):
         open_store("ftp://x")

@@ -5,6 +5,7 @@ The one rule: a filter's reason is its first rule that is broken, in the order i
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,11 +36,11 @@ class Rule:
 class QualityFilter(Filter[R]):
     """Base of filters made of rules. A subclass gives rules, and a column of values for each, named by its reason."""
 
-    def rules(self) -> list[Rule]:
-        raise NotImplementedError
+    @abstractmethod
+    def rules(self) -> list[Rule]: ...
 
-    def values(self, page: Page) -> pl.DataFrame:
-        raise NotImplementedError
+    @abstractmethod
+    def values(self, page: Page) -> pl.DataFrame: ...
 
     def reason(self) -> pl.Expr:
         return pl.col("text").map_batches(lambda texts: reasons([self], texts)[0], return_dtype=pl.String)

@@ -21,6 +21,7 @@ from reinstruct.bundled import BUNDLED, bundled_folder
 from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.settings import presets_of
 from reinstruct.store import open_store
+from reinstruct.train.bases import expect_model, expect_trainable
 from reinstruct.train.outside import told
 from reinstruct.train.profiles import CUT_WEIGHTS, DEEPSPEED, PROFILES, announce
 from reinstruct.train.settings import Pretrain, Sft
@@ -131,8 +132,6 @@ def _run(checked: Job[Any], progress: Progress | None) -> dict[str, Any]:
 
 def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Everything about a job that can be told without reading its data. `find` looks a library up."""
-    from reinstruct.train.model import expect_model, expect_trainable
-
     _check_settings(job)
     missing_files = [path for path in job.data if not Path(path).is_file()]
     if missing_files or not job.data:

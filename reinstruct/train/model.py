@@ -1,47 +1,13 @@
-"""Opening the model that a job starts from.
-
-The one rule: a base that cannot be trained is refused with what was expected, before anything is spent.
-"""
+"""Opening the model that a job starts from."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening, positions, stated_architecture
-from reinstruct.errors import TrainingError, expect
-from reinstruct.train.profiles import PROFILES
+from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening, positions
+from reinstruct.errors import TrainingError
+from reinstruct.train.bases import no_model
 from reinstruct.train.rows import UNBOUNDED, Shape
-from reinstruct.train.settings import Sft
-
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
-
-
-def expect_model(base: str) -> None:
-    """TrainingError unless `base` is a complete model folder or could be a hub id. Looks at files only."""
-    folder = Path(base).expanduser()
-    if not base or base.startswith("scratch:") or not (folder.exists() or _could_be_hub_id(base)):
-        raise TrainingError(_no_model(base))
-    if not folder.exists():
-        return
-    wanted = {"config.json": ("config.json",), "weights": WEIGHTS, "tokenizer files": TOKENIZERS}
-    missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
-    if missing:
-        raise TrainingError(f"{_no_model(base)} (missing: {', '.join(missing)})")
-
-
-def expect_trainable(base: str, settings: Sft, profile: str = "ddp", model: Any = None) -> None:
-    """RecipeError for what this build of model cannot be trained with, as far as files here tell its build.
-
-    Encoder and decoder share embeddings: noise put on them reaches neither, and FSDP2 cannot cut them layer by layer.
-    """
-    architecture = architecture_of(model.config) if model else stated_architecture(base)
-    if architecture is ENCODER_DECODER:
-        alpha, kind = settings.neftune_alpha, f"for {base}, a model of encoder and decoder"
-        expect(not alpha, "neftune_alpha", alpha, f"0 {kind}")
-        whole = [name for name in PROFILES if name != "fsdp"]
-        expect(profile in whole, "profile", profile, f"{', '.join(whole)} {kind}")
 
 
 def load_tokenizer(base: str) -> Any:
@@ -54,7 +20,7 @@ def load_tokenizer(base: str) -> Any:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(base)
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{_no_model(base)} ({_first_line(error)})") from error
+        raise TrainingError(f"{no_model(base)} ({_first_line(error)})") from error
     if tokenizer.eos_token_id is None:
         raise TrainingError(f"the tokenizer of {base} has no end-of-text token: set eos_token in its configuration")
     if tokenizer.pad_token_id is None:
@@ -78,7 +44,7 @@ def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str
         auto_class = architecture_of(config).auto_class
         model: Any = auto_class.from_pretrained(base, config=config, dtype=torch.float32, **options)
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{_no_model(base)} ({_first_line(error)})") from error
+        raise TrainingError(f"{no_model(base)} ({_first_line(error)})") from error
     embedded = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embedded:
         raise TrainingError(f"the tokenizer of {base} has {len(tokenizer)} tokens, but the model knows {embedded}")
@@ -133,8 +99,8 @@ def quiet() -> None:
 
 
 def _dropouts(config: Any) -> list[str]:
-    named = ("attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop")
-    named = (*named, "dropout", "dropout_rate")
+    of_attention, of_layers = ("attention_dropout", "attn_pdrop"), ("hidden_dropout", "resid_pdrop", "embd_pdrop")
+    named = (*of_attention, *of_layers, "dropout", "dropout_rate")
     return [name for name in named if isinstance(getattr(config, name, None), float | int)]
 
 
@@ -148,17 +114,6 @@ def _four_bits() -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-
-
-def _could_be_hub_id(base: str) -> bool:
-    return not base.startswith(("/", ".", "~")) and base.count("/") <= 1 and "\\" not in base
-
-
-def _no_model(base: str) -> str:
-    return (
-        f"no model at {base!r}: expected a folder with config.json, weights and tokenizer files, "
-        "a hub id, bundled:mini, or scratch:tiny"
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reinstruct.train import model as models
 from reinstruct.train.arguments import processes
+from reinstruct.train.bases import expect_trainable
 from reinstruct.train.finished import building, is_first, tried
 from reinstruct.train.fit import Fitted, fit
 from reinstruct.train.lora import FOLDER, merged, with_adapters
@@ -37,7 +38,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
     model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
-    models.expect_trainable(job.base, settings, job.profile, model)
+    expect_trainable(job.base, settings, job.profile, model)
     with processes().main_process_first():
         limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
         found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow", shape)
