@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 
 import msgspec
+import polars as pl
 import pytest
 
 from reinstruct.card import FIELDS, cell, collection, dataset_card, hub_licence
@@ -39,15 +40,23 @@ THIN = "\u202f"
 class KeepLong(Filter[Document]):
     min_chars: int = 20
 
+    def reason(self):
+        return pl.when(pl.col("text").str.len_chars() < self.min_chars).then(pl.lit("short"))
+
 
 @dataclass(frozen=True)
 class WriteInstruction(Ask[Document, Pair]):
-    pass
+    def prompt(self, record):
+        return record.text
+
+    def parse(self, record, reply):
+        return Pair(id=record.id, instruction=reply.text, output=record.text)
 
 
 @dataclass(frozen=True)
 class Reverse(Transform[Pair, Example]):
-    pass
+    def apply(self, record):
+        return Example(id=record.id, prompt=record.output, target=record.instruction)
 
 
 class Page(HTMLParser):
