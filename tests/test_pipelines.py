@@ -102,6 +102,7 @@ def short_plan(plan):
     return msgspec.structs.replace(plan, steps=plan.steps[:1])
 
 
+@pytest.mark.slow
 def test_each_step_has_its_task(any_recipe):
     plan, spec = any_recipe
     steps = {id: step for id, step in steps_of(plan).items() if not isinstance(step.action, Concat)}
@@ -144,6 +145,7 @@ def test_a_concatenation_has_no_task_and_its_inputs_are_waited_for(plan, tmp_pat
     assert "concat" not in before
 
 
+@pytest.mark.slow
 def test_two_compiles_are_equal(plan, tmp_path):
     first, second = tmp_path / "a.yaml", tmp_path / "new folder" / "b.yaml"
     compile_plan(plan, store=STORE, path=first)
@@ -165,6 +167,7 @@ def test_pipeline_names_suit_dns(recipe, short_plan, tmp_path):
     assert name.endswith(plan.id[-12:])
 
 
+@pytest.mark.slow
 def test_torch_is_only_where_it_is_needed(plan, tmp_path):
     def trainers(**servers):
         images = Images(worker="w:1", trainer="t:1")

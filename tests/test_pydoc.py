@@ -124,6 +124,7 @@ def test_parts_are_taken_in_turn_and_hold_every_module(tmp_path):
     assert list_parts([small, large]) == files
 
 
+@pytest.mark.slow
 def test_this_project_and_editable_installs_are_left_out():
     names = [package.name for package in packages()]
     assert names[0] == "python-stdlib"
@@ -131,6 +132,7 @@ def test_this_project_and_editable_installs_are_left_out():
     assert len(set(names)) == len(names) > 1
 
 
+@pytest.mark.slow
 def test_all_packages_start_with_the_standard_library_and_a_mix():
     files = open_source("pydoc:", Document).files
     assert files[0].name == "python-stdlib/1"

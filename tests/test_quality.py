@@ -247,6 +247,7 @@ def test_bounds_on_documents_are_included(name: str, kept: str, rejected: str, r
     assert found(preset(name), kept, rejected) == [None, reason]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [*PRESETS, *METHODS])
 def test_explain_says_what_the_filter_says(rules: str):
     filters = {"reinstruct": SelectAdvice(), "reinstruct-compat": SelectAdvice(compat=True)}

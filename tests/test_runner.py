@@ -24,6 +24,8 @@ from reinstruct.stages.gather import DropDuplicates
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore
 
+pytestmark = pytest.mark.slow
+
 
 class Notes:
     """A watcher that remembers."""
@@ -147,7 +149,6 @@ def test_servers_for_models_nobody_asks_are_refused(corpus_file):
         check_models(plan_of(corpus_file), {"backwards": ("http://127.0.0.1:1",)}, Engine())
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_rows(tmp_path: Path, corpus_file):
     """A real `kill -9` of the whole runner, at growing delays, until one run gets through."""
     store = LocalStore(tmp_path / "killed")

@@ -131,6 +131,7 @@ def counted(expression: pl.Expr, texts: list[str]) -> list[int]:
     return pl.DataFrame({"text": texts}).select(expression).to_series().to_list()
 
 
+@pytest.mark.slow
 def test_compat_decides_as_the_release_on_random_texts():
     rng = random.Random(7)
     texts = [advice(rng) for _ in range(2000)]
@@ -197,6 +198,7 @@ def test_pronouns_are_counted_as_by_str_count():
     assert counted(select.release_pronouns(pl.col("text"), items), texts) == expected
 
 
+@pytest.mark.slow
 def test_capital_tokens_agree_with_python_for_every_code_point():
     codes = [code for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
     texts = [f"x{chr(code)}A {chr(code)}" for code in codes]
@@ -204,6 +206,7 @@ def test_capital_tokens_agree_with_python_for_every_code_point():
     assert counted(select.release_capital_words(pl.col("text")), texts) == expected
 
 
+@pytest.mark.slow
 def test_lower_case_agrees_with_python_where_rules_look():
     """The rules look at ASCII alone, so only characters that become ASCII matter."""
     codes = [code for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]

@@ -16,6 +16,8 @@ from reinstruct.train.rows import Refused, encode, encode_all, encode_once, read
 from reinstruct.train.text import END, blocks, read_texts, train_tokenizer
 from reinstruct.train.tokens import Row, TokenRows
 
+pytestmark = pytest.mark.slow
+
 IGNORED = -100  # a label that counts in no loss
 TEXT = ["The quick brown fox jumps over the lazy dog. " * 20, "def add(a, b):\n    return a + b\n" * 20]
 
