@@ -64,40 +64,50 @@ def staged_reason(steps: Sequence[Step]) -> pl.Expr:
 
     Most texts fail a cheap limit and never pay for the others.
     """
+    judges = [(step.columns, _judges(step.limits)) for step in steps]
 
     def reasons(texts: pl.Series) -> pl.Series:
         rows, found = texts.alias("text").to_frame().with_row_index("row"), [_NO_ROWS]
-        for step in steps:
-            rows = rows.with_columns(**step.columns) if step.columns else rows
-            for screened, limits in groupby(step.limits, lambda limit: limit.may is not None):
-                for broken in map(_screened, limits) if screened else (_judged(list(limits)),):
-                    found.append(broken(rows))
-                    rows = rows.join(found[-1], on="row", how="anti", maintain_order="left")
+        for columns, of_step in judges:
+            rows = rows.with_columns(**columns) if columns else rows
+            for judge in of_step:
+                reason = judge(rows)
+                kept = reason.is_null()
+                found.append(_where(~kept, [rows["row"], reason]))
+                rows = _where(kept, rows.get_columns())
         every = pl.DataFrame({"row": pl.int_range(len(texts), dtype=pl.UInt32, eager=True)})
         return every.join(pl.concat(found), on="row", how="left", maintain_order="left")["reason"]
 
     return pl.col("text").map_batches(reasons, return_dtype=pl.String)
 
 
-Judge = Callable[[pl.DataFrame], pl.DataFrame]  # rows -> (row, reason) of those rejected
+def _where(kept: pl.Series, columns: Sequence[pl.Series]) -> pl.DataFrame:
+    """Series at once: a query takes longer to plan than such a batch to filter."""
+    return pl.DataFrame([column.filter(kept) for column in columns])
+
+
+Judge = Callable[[pl.DataFrame], pl.Series]  # rows -> why each is rejected; null keeps it
+
+
+def _judges(limits: Sequence[Limit]) -> list[Judge]:
+    groups = [(screened, list(some)) for screened, some in groupby(limits, lambda limit: limit.may is not None)]
+    return [judge for screened, some in groups for judge in (map(_screened, some) if screened else [_judged(some)])]
 
 
 def _judged(limits: Sequence[Limit]) -> Judge:
-    def judge(rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.select("row", reason=first_limit(limits)).drop_nulls("reason")
-
-    return judge
+    reason = first_limit(limits).alias("reason")
+    return lambda rows: rows.select(reason).to_series()
 
 
 def _screened(limit: Limit) -> Judge:
     """Counts only where the quick tests leave it open."""
-    surely = pl.lit(False) if limit.surely is None else limit.surely
 
-    def judge(rows: pl.DataFrame) -> pl.DataFrame:
-        may = rows.filter(limit.may).with_columns(surely=surely) if limit.may is not None else rows
-        open_ = may.filter(~pl.col("surely"))
-        counted = open_.filter(limit.broken()) if len(open_) else open_
-        broken = pl.concat([may.filter("surely"), counted]).select("row")
-        return broken.with_columns(reason=pl.lit(limit.reason))
+    def judge(rows: pl.DataFrame) -> pl.Series:
+        broken = rows.select(limit.may).to_series()
+        uncertain = broken if limit.surely is None else broken & ~rows.select(limit.surely).to_series()
+        if uncertain.any():
+            counted = rows.filter(uncertain).select(limit.broken()).to_series()
+            broken = broken.scatter(uncertain.arg_true(), counted)
+        return pl.select(reason=pl.when(broken).then(pl.lit(limit.reason))).to_series()
 
     return judge

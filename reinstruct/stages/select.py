@@ -105,6 +105,12 @@ def capital_words(text: pl.Expr) -> pl.Expr:
     return paired.list.eval(~pl.element().str.contains(r"\p{Ll}")).list.sum().cast(pl.Int64)
 
 
+def more_capital_words(text: pl.Expr, most: int) -> pl.Expr:
+    """Whether `capital_words` is more than `most`, without counting to the end."""
+    word = r"[^\s\p{Ll}]*\p{Lu}[^\s\p{Ll}]*\p{Lu}[^\s\p{Ll}]*"
+    return text.str.contains(rf"(?s)(?:^|\s){word}(?:\s(?:.*?\s)?{word}){{{most}}}(?:\s|$)")
+
+
 def may_be_capital_words(text: pl.Expr) -> pl.Expr:
     """At least as many as `capital_words`, and counted in half the time."""
     return count(text, _CAPITALS)
@@ -124,12 +130,10 @@ def openers(tidied: pl.Expr) -> pl.Expr:
 
 def count_in(words: pl.Expr, wanted: Iterable[str]) -> pl.Expr:
     """How many items of a list column are among `wanted`, repeats counted."""
-    among = frozenset(wanted)
+    among = frozenset(wanted)  # ten thousand, so that a set is made once and not for each batch
 
     def counted(lists: pl.Series) -> pl.Series:
-        held = lists.explode().drop_nulls().unique().to_list()  # a few hundred; `wanted` may be ten thousand
-        hits = [word for word in held if word in among]
-        return lists.list.eval(pl.element().is_in(hits)).list.sum().cast(pl.Int64)
+        return pl.Series([sum(word in among for word in words) for words in lists.to_list()], dtype=pl.Int64)
 
     return words.map_batches(counted, return_dtype=pl.Int64)
 

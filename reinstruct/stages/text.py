@@ -28,7 +28,7 @@ LETTERS = "share of characters that are letters"
 CODE_LINES = "share of lines like code, markup or tables"
 STUBS = "share of characters in lines of one to three words"
 STOP_WORD_SHARE = "share of words that are stop words"
-_FEW = 4  # pronouns that are looked for by one pattern
+_FEW = 4  # words that are looked for by one pattern
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,21 @@ class SelectAdvice(Filter[Document]):
         return Limit("odd_punctuation", marks, "most", 0, told, test=select.contains_any(text, self.banned))
 
     def _style_limits(self, body: pl.Expr) -> list[Limit]:
-        most = self.max_capital_words
-        capitals = select.release_capital_words(body) if self.compat else select.capital_words(body)
-        may = None if self.compat else select.may_be_capital_words(body) > most
         questions = count(body, r"\?" if self.compat else "[?？]")
         return [
             self._pronoun_limit(body),
             Limit("questions", questions, "most", self.max_question_marks, "question marks"),
-            Limit("capital_words", capitals, "most", most, "words in capitals", may=may),
+            self._capitals_limit(body),
         ]
+
+    def _capitals_limit(self, body: pl.Expr) -> Limit:
+        most, told = self.max_capital_words, "words in capitals"
+        if self.compat:
+            return Limit("capital_words", select.release_capital_words(body), "most", most, told)
+        found = select.capital_words(body)
+        if 0 <= most <= _FEW:
+            return Limit("capital_words", found, "most", most, told, test=select.more_capital_words(body, most))
+        return Limit("capital_words", found, "most", most, told, may=select.may_be_capital_words(body) > most)
 
     def _pronoun_limit(self, body: pl.Expr) -> Limit:
         most = self.max_pronouns
