@@ -349,3 +349,23 @@ def test_stages_are_values_of_the_plan():
     stages = [SelectAdvice(), SelectAdvice(compat=True), SelectAdvice.loose(), KeepProse(), KeepLengths()]
     assert [restore(json.loads(json.dumps(describe(stage))), {}) for stage in stages] == stages
     assert all(describe(a, identity=True) != describe(b, identity=True) for a, b in pairwise(stages))
+
+
+def test_white_space_of_any_kind_and_length_is_one_space():
+    draw = random.Random(3)
+    pieces = [*SPACES, "\n", "\n\n", " \n", "\u2003\t", "A", "bc", "É", "水", "'"]
+    texts = ["".join(draw.choices(pieces, k=draw.randint(0, 30))) for _ in range(3000)]
+    text = pl.Series("text", texts).to_frame()
+    plainly = pl.col("text").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    assert text.select(select.one_line(pl.col("text"))).equals(text.select(plainly))
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 4])
+def test_capital_words_are_looked_for_as_they_are_counted(most):
+    draw = random.Random(4)
+    pieces = [*SPACES[30:], " ", " ", "\n", "AB", "A", "b", "U.S.", "ÉÀ", "iPHONE", "X-", "9", "ǅ", "Ä", "水"]
+    texts = ["".join(draw.choices(pieces, k=draw.randint(0, 30))) for _ in range(3000)]
+    text = pl.Series("text", texts).to_frame()
+    more = text.select(select.capital_words(pl.col("text")) > most).to_series()
+    assert 0 < more.sum() < len(more)
+    assert text.select(select.more_capital_words(pl.col("text"), most)).to_series().equals(more)

@@ -24,7 +24,7 @@ from reinstruct.stages.checks import WORD
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import PutToModel, Template, example, made_from
 from reinstruct.stages.marked import is_blank, mark_pattern, read_fields, write_fields
-from reinstruct.stages.select import first_reason
+from reinstruct.stages.select import first_reason, one_line
 from reinstruct.stages.text import KeepLengths
 from reinstruct.train.settings import Sft
 from reinstruct.wording import Wording, worded
@@ -158,7 +158,7 @@ class DesignRules(Filter[Pair]):
 
     def reason(self) -> pl.Expr:
         names = ("instruction", "input", "output", "document")
-        instruction, given, output, text = (_normal(pl.col(name)) for name in names)
+        instruction, given, output, text = (one_line(pl.col(name)) for name in names)
         chars = {name: pl.col(name).str.strip_chars().str.len_chars() for name in names}
         copied = (instruction == text) | (
             (chars["instruction"] >= self.copied_chars) & text.str.contains(instruction, literal=True)
@@ -196,10 +196,6 @@ def _lines(prompt: str) -> tuple[str, ...]:
 
 def _flat(text: str) -> str:
     return " ".join(text.lower().split())
-
-
-def _normal(text: pl.Expr) -> pl.Expr:
-    return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def _grounded(part: pl.Expr, text: pl.Expr) -> pl.Expr:

@@ -15,6 +15,7 @@ from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Gather
 from reinstruct.stages.keep import spread
+from reinstruct.stages.select import one_line
 from reinstruct.stages.spill import partitions
 
 
@@ -37,13 +38,12 @@ class DropDuplicates(Gather[R]):
 
     def _keys(self, rows: Rows) -> Iterator[pl.DataFrame]:
         """Of all rows: `key` and `other`, 64 bits each, and `row`."""
-        text = pl.col(self.field)
-        if self.normalise:
-            text = text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+        text = one_line(pl.col(self.field)) if self.normalise else pl.col(self.field)
         start = 0
         for frame in rows.read(self.field):
-            row = pl.int_range(start, start + frame.height, dtype=pl.UInt32)
-            yield frame.select(key=text.hash(0), other=text.hash(1), row=row)
+            told = frame.select(text).to_series()
+            row = pl.int_range(start, start + frame.height, dtype=pl.UInt32, eager=True)
+            yield pl.DataFrame({"key": told.hash(0), "other": told.hash(1), "row": row})
             start += frame.height
 
 

@@ -47,6 +47,12 @@ def tidy(text: pl.Expr) -> pl.Expr:
     return unix.str.replace_all(r"\n(?:[\s--\n]*\n)+", "\n").str.strip_chars()
 
 
+def one_line(text: pl.Expr) -> pl.Expr:
+    """In lower case, with one space for any white space and none at the ends."""
+    # What is a single space already is not matched: there is one behind every word.
+    return text.str.to_lowercase().str.replace_all(r"\s{2,}|[^\S ]", " ").str.strip_chars()
+
+
 def contains_any(text: pl.Expr, banned: tuple[str, ...]) -> pl.Expr:
     """Whether the text holds one of the strings. An alternation is read four times as fast as `str.contains_any`."""
     return text.str.contains("|".join(map(re.escape, banned))) if banned else pl.lit(False)
