@@ -63,7 +63,12 @@ class KeepProse(Filter[Document]):
     stop_words: tuple[str, ...] = STOP_WORDS
 
     def reason(self) -> pl.Expr:
-        return first_limit(self.limits(select.tidy(pl.col("text"))))
+        text = pl.col("text")
+        return staged_reason([Step((), {"text": select.tidy(text)}), *self.steps(text)])
+
+    def steps(self, tidied: pl.Expr) -> list[Step]:
+        """The limits one by one."""
+        return [Step([limit]) for limit in self.limits(tidied)]
 
     def limits(self, tidied: pl.Expr) -> list[Limit]:
         limits = [
@@ -160,7 +165,7 @@ class SelectAdvice(Filter[Document]):
         if self.require_openers:
             found += self._opener_steps(text, bases, ing_forms)
         if self.prose:
-            found += [Step([limit]) for limit in self.prose.limits(text)]
+            found += self.prose.steps(text)
         return found
 
     def _mark_limit(self, text: pl.Expr) -> Limit:
