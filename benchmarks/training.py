@@ -97,6 +97,7 @@ def final(losses: list[float]) -> float:
 def released(folder: Path, steps: int, batch: int, seed: int, *, padded: bool) -> dict[str, Any]:
     """The released recipe: padding to the limit if `padded`, logits of all tokens."""
     import datasets
+    import torch
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainingArguments
 
     from reinstruct.train import model as models
@@ -126,7 +127,7 @@ def released(folder: Path, steps: int, batch: int, seed: int, *, padded: bool) -
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         seed=seed,
     )
     collator = DataCollatorForSeq2Seq(tokenizer, padding="max_length" if padded else "longest", max_length=LIMIT)

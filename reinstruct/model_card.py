@@ -24,6 +24,7 @@ from reinstruct.report_rows import open_run
 from reinstruct.report_text import number
 from reinstruct.store import Store
 from reinstruct.tables import read_parts
+from reinstruct.train.finished import MANIFEST, METRICS, write_manifest
 
 FOLDER = "model"
 CURVE = 100  # points of the training loss that metrics.json keeps
@@ -42,10 +43,11 @@ def publish_model(store: Store, plan: Plan) -> tuple[Path, dict[str, Any]]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     source = store.path(result.shards[0].model)
-    for file in sorted(path for path in source.iterdir() if path.name != "metrics.json"):
+    for file in sorted(path for path in source.iterdir() if path.name not in (METRICS, MANIFEST)):
         os.link(file, new / file.name)
-    (new / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (new / METRICS).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (new / "README.md").write_text(model_card(store, plan, figures), encoding="utf-8")
+    write_manifest(new)
     shutil.rmtree(place, ignore_errors=True)
     new.rename(place)
     return place, figures

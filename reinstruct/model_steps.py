@@ -5,13 +5,10 @@ The rule: a model counts as trained only once the commit names its files; checkp
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from reinstruct.commit import Count, Done, Part, Slice
-from reinstruct.errors import ShardError, TrainingError
+from reinstruct.errors import TrainingError
 from reinstruct.plan import MeasureLoss, Step, Train, TrainBase
 from reinstruct.serving import location
 from reinstruct.store import Store
@@ -29,10 +26,7 @@ def run_model_step(attempt: Attempt, slices: list[Slice]) -> Done:
     if not slices:
         raise TrainingError(f"step {step.name} has nothing to learn from: its input is empty")
     model = attempt.name("model", "")
-    with _alone(store, step):
-        metrics = run(
-            _job(store, step, slices, model), lambda done, total: attempt.progress.update(done=done, total=total)
-        )
+    metrics = run(_job(store, step, slices, model), lambda done, total: attempt.progress.update(done=done, total=total))
     files = _sealed_files(store, model)
     return attempt.done(model=model, files=files, counts=[_count(step, metrics)], metrics=metrics)
 
@@ -63,16 +57,3 @@ def _count(step: Step, metrics: dict[str, Any]) -> Count:
 
 def _sealed_files(store: Store, folder: str) -> list[Part]:
     return [Part(name, *store.sealed(name)) for name in store.names(folder)]
-
-
-@contextmanager
-def _alone(store: Store, step: Step) -> Generator[None]:
-    """Hold the step's checkpoints: two processes writing to them would spoil both."""
-    path = store.path(f"steps/{step.id}/work/lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ShardError(f"another process is training {step.name} in {path.parent}") from error
-        yield

@@ -84,8 +84,8 @@ def judged(stage, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.hstack(verdicts)
 
 
-def tiny_model(folder: Path) -> str:
-    """A folder with a causal language model of random weights and a tokenizer of bytes; made once."""
+def tiny_model(folder: Path, seed: int = 0) -> str:
+    """A folder with a causal language model of weights drawn by the seed, and a tokenizer of bytes; made once."""
     if (folder / "config.json").exists():
         return str(folder)
     import torch
@@ -98,7 +98,7 @@ def tiny_model(folder: Path) -> str:
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         config = LlamaConfig(
             vocab_size=len(vocabulary),
             hidden_size=32,

@@ -1,5 +1,6 @@
 """Checkpoints: what counts after a kill or damage, in a folder and in a bucket, and what writing them costs."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -17,9 +18,11 @@ from msgspec.structs import replace
 from reinstruct.errors import RecipeError, StoreError, TrainingError
 from reinstruct.records import Example, to_table
 from reinstruct.store import LocalStore
+from reinstruct.train.alone import alone
 from reinstruct.train.checkpoints import Checkpoints, Found, owner
 from reinstruct.train.finished import building, tried
 from reinstruct.train.job import Job, check, run
+from reinstruct.train.model_card import licence_of
 from reinstruct.train.settings import Sft
 from tests.conftest import tiny_model
 from tests.memory_store import MemoryStore
@@ -92,7 +95,8 @@ def test_checkpoints_of_another_job_are_dropped(store):
     kept = Checkpoints(store)
     kept.prepare("job")
     write(kept, 9)
-    assert kept.prepare("other job") == Found(0, {})
+    changed = "it is of another training: base, data, settings or profile have changed"
+    assert kept.prepare("other job") == Found(0, {"checkpoint-9": changed})
     assert kept.complete() == []
     assert not kept.folder(9).exists()
 
@@ -161,6 +165,43 @@ def test_wrong_places_and_numbers_are_refused_before_anything_is_spent(job):
         check(replace(job, keep_checkpoints=0), find=str)
     with pytest.raises(StoreError, match="no store for 'floppy://a'"):
         check(replace(job, checkpoints="floppy://a"), find=str)
+    with pytest.raises(RecipeError, match="loader_workers is -1; accepted: 0 or more"):
+        check(replace(job, loader_workers=-1), find=str)
+
+
+def test_nothing_but_a_finished_job_is_ever_replaced(job, tmp_path):
+    """`out` is replaced whole, so it must hold nothing else."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "of last year").write_text("precious")
+    for out in ("", ".", str(tmp_path / "models"), str(tmp_path / "rows.parquet")):
+        with pytest.raises(RecipeError, match="accepted: a folder that is new, empty or was made by a job"):
+            check(replace(job, out=out), find=str)
+    done = tmp_path / "done"
+    (done / "work").mkdir(parents=True)
+    (done / "metrics.json").write_text("{}")
+    with pytest.raises(RecipeError, match=r"out is .*done, in which work lies \(.*\); accepted: a folder of its own"):
+        check(replace(job, out=str(done), work=str(done / "work")), find=str)
+    check(replace(job, out=str(done)), find=str)
+    (tmp_path / "empty").mkdir()
+    check(replace(job, out=str(tmp_path / "empty")), find=str)
+
+
+def test_a_folder_of_the_same_name_stands_until_the_new_one_is_whole(tmp_path):
+    out = tmp_path / "out"
+    for content in ("first", "second"):
+        with building(out) as folder:
+            assert not out.exists() or (out / "a").read_text() == "first"
+            (folder / "a").write_text(content)
+    assert (out / "a").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_jobs_do_not_train_in_one_folder(tmp_path):
+    work = str(tmp_path / "work")
+    with alone(work), pytest.raises(TrainingError, match="another process is training in"), alone(work):
+        pytest.fail("the second was let in")
+    with alone(work):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -281,11 +322,33 @@ def test_a_model_of_no_use_does_not_appear(base, tmp_path, spoil, said):
 
 
 @pytest.mark.slow
+def test_a_checkpoint_of_another_base_is_not_gone_on_from(job, base, tmp_path, capsys):
+    """Of two iterations of a model, whose tokenizer and rows are the same."""
+    other = tiny_model(tmp_path / "other", seed=5)
+    with pytest.raises(StopEarly):
+        run(replace(job, base=base, checkpoint_s=0.0), stop_at(8))
+    steps = Checkpoints(LocalStore(job.work)).complete()
+    metrics = run(replace(job, base=other))
+    assert metrics["checkpoints"]["went_on_from"] == 0
+    assert f"checkpoint-{steps[-1]} is passed over: it is of another training" in capsys.readouterr().err
+    run(elsewhere(replace(job, base=other), tmp_path / "alone"))
+    assert weights(job.out) == weights(tmp_path / "alone" / "out")
+
+
+def test_the_licence_of_a_base_is_what_its_card_states(tmp_path):
+    (tmp_path / "README.md").write_text("---\ntags: [a]\nlicense: mit\n---\n\nlicense: none of this\n")
+    assert licence_of(str(tmp_path)) == "mit"
+    for without in (str(tmp_path / "none"), "org/never-fetched", "no/hub/id"):
+        assert licence_of(without) == ""
+
+
+@pytest.mark.slow
 def test_a_finished_model_names_its_files_and_carries_its_card(job, base):
-    run(replace(job, base=base))
+    run(replace(job, base=base, settings=dataclasses.replace(job.settings, lora_rank=2)))
     out = Path(job.out)
     named = {file["name"]: file for file in json.loads((out / "manifest.json").read_text())["files"]}
-    assert named.keys() == {path.name for path in out.iterdir()} - {"manifest.json"}
+    assert named.keys() == {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert "adapter/adapter_model.safetensors" in named
     assert named["model.safetensors"]["sha256"] == hashlib.sha256(weights(out)).hexdigest()
     card = (out / "README.md").read_text()
     rows = Path(job.data[0])

@@ -25,6 +25,12 @@ def test_steps_keep_their_rows_and_passes_their_capacity(layout, processes, capa
         assert Counter(row for rows in passes for row in rows) == Counter(planned[step * 16 : (step + 1) * 16])
 
 
+@pytest.mark.parametrize("layout", [PACKED, PADDED], ids=["packed", "padded"])
+def test_rows_that_do_not_split_evenly_over_processes_have_a_pass_each_at_most(layout):
+    """Rows that are measured are as many as are held out."""
+    assert sorted(plan([0, 1, 2], [600] * 3, 3, 1024, layout=layout, processes=2).passes) == [[0], [1], [2]]
+
+
 def test_passes_are_even():
     loads = [sum(LENGTHS[row] for row in rows) for rows in evenly(range(100), LENGTHS, 7)]
     assert max(loads) <= 1.01 * sum(LENGTHS) / 7

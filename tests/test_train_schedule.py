@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from reinstruct.errors import TrainingError
+from reinstruct.errors import RecipeError, TrainingError
 from reinstruct.train.schedule import Schedule, fingerprint, order, plan, split
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import Row, TokenRows
@@ -103,3 +103,21 @@ def test_checkpoints_belong_to_what_changes_the_weights():
     others = [mark(some_rows(8)), mark(steps=6), mark(held_out=[1]), mark(seed=1), mark(weights=("web=2",))]
     assert len({*same}) == 1
     assert len({*same, *others}) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"end_ratio": 0.5}, "end_ratio is 0.5; accepted: 0.0, where schedule is constant"),
+        ({"schedule": "cosine", "decay_ratio": 0.5}, "decay_ratio is 0.5; accepted: 0.1, where schedule is cosine"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; accepted: a number above 0"),
+        ({"seed": -1}, "seed is -1; accepted: 0 or more"),
+        (
+            {"quantize": "4bit", "lora_rank": 8, "lora_continue": True},
+            "accepted: nothing with lora_continue",
+        ),
+    ],
+)
+def test_settings_that_would_change_nothing_or_break_later_are_refused(settings, said):
+    with pytest.raises(RecipeError, match=said):
+        Sft(**settings)

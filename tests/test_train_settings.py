@@ -82,6 +82,18 @@ def test_warmup_comes_before(trained):
     assert rates == pytest.approx([0, 5e-3, 1e-2, 8.75e-3, 7.5e-3, 6.25e-3])
 
 
+def test_a_constant_rate_is_warmed_up_too(trained):
+    assert logged(trained("warm", warmup_ratio=1 / 3), "learning_rate") == pytest.approx(
+        [0, 5e-3, 1e-2, 1e-2, 1e-2, 1e-2]
+    )
+
+
+def test_epochs_and_tokens_are_those_of_rows_that_were_trained_on(trained, capsys):
+    figures = told(trained("some", held_out=0.25, eval_steps=3, epochs=2, weights=("web=2", "sed=2")))
+    assert figures["epochs"] == pytest.approx(2, abs=0.4)
+    assert "weights of sed, web are not used: rows are of no stated origin" in capsys.readouterr().err
+
+
 def test_recomputing_activations_changes_nothing_but_rounding(trained):
     plain, recomputed = tensors(trained("plain")), tensors(trained("recomputed", checkpointing="yes"))
     assert all(plain[name].allclose(recomputed[name], atol=1e-5) for name in plain)
@@ -192,3 +204,5 @@ def test_there_must_be_adapters_to_go_on_from(trained, base):
     first = trained("first", lora_rank=4)
     with pytest.raises(TrainingError, match=r"lora_rank is 8; the adapters of .* to go on from have rank 4"):
         trained("other", first, lora_rank=8, lora_continue=True)
+    with pytest.raises(TrainingError, match=r"lora_alpha is 32; the adapters of .* to go on from have alpha 16"):
+        trained("other", first, lora_rank=4, lora_alpha=32, lora_continue=True)

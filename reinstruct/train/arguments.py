@@ -29,7 +29,7 @@ def processes() -> PartialState:
 def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) -> SFTConfig:
     """`passes` are those of one step, in all processes; `parameters` those of the model."""
     settings, on_gpu = schedule.settings, torch.cuda.is_available()
-    return SFTConfig(
+    told = SFTConfig(
         output_dir=str(place.store.path(FOLDER)),
         max_steps=schedule.steps,
         per_device_train_batch_size=1,  # one pass of the plan, with all its rows
@@ -42,7 +42,7 @@ def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) ->
         neftune_noise_alpha=settings.neftune_alpha or None,
         seed=settings.seed,
         use_cpu=not on_gpu and not under_deepspeed(),
-        bf16=_bf16(settings.precision),
+        bf16=in_bf16(settings.precision),
         activation_checkpointing=_checkpoints_activations(settings.checkpointing, parameters),
         save_total_limit=None,  # Checkpoints retires them
         restore_callback_states_from_checkpoint=True,  # how long nothing got better, for `patience`
@@ -61,6 +61,8 @@ def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) ->
         **_evaluation(settings),
         **divided(place.profile, on_gpu=on_gpu),
     )
+    told._n_gpu = min(told.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]; a process has one, DataParallel is not used
+    return told
 
 
 def _rates(schedule: Schedule) -> dict[str, Any]:
@@ -68,7 +70,9 @@ def _rates(schedule: Schedule) -> dict[str, Any]:
     settings = schedule.settings
     warmup = math.ceil(settings.warmup_ratio * schedule.steps)
     rates: dict[str, Any] = {"lr_scheduler_type": settings.schedule, "warmup_steps": warmup}
-    if settings.end_ratio and settings.schedule == "cosine":
+    if warmup and settings.schedule == "constant":
+        rates |= {"lr_scheduler_type": "constant_with_warmup"}
+    elif settings.end_ratio and settings.schedule == "cosine":
         rates |= {"lr_scheduler_type": "cosine_with_min_lr"}
         rates |= {"lr_scheduler_kwargs": {"min_lr_rate": settings.end_ratio}}
     elif settings.schedule == "wsd":
@@ -90,8 +94,11 @@ def _evaluation(settings: Sft) -> dict[str, Any]:
     return saving | told | {"load_best_model_at_end": best, "metric_for_best_model": "loss"}
 
 
-def _bf16(precision: str) -> bool:
-    """By itself on GPUs that have it, and on CPUs with AMX; elsewhere bf16 is emulated and slower than float32."""
+def in_bf16(precision: str) -> bool:
+    """Whether the model computes in 16 bits.
+
+    By itself on GPUs that have it, and on CPUs with AMX; elsewhere bf16 is emulated and slower than float32.
+    """
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():

@@ -52,5 +52,5 @@ def no_model(base: str) -> str:
     """What is said of a base that is none."""
     return (
         f"no model at {base!r}: expected a folder with config.json, weights and tokenizer files, "
-        "a hub id, bundled:mini, or scratch:tiny"
+        "a hub id, or bundled:mini"
     )

@@ -63,10 +63,12 @@ class Checkpoints:
     def prepare(self, fingerprint: str) -> Found:
         """The newest sound checkpoint. Those of another training (told by its fingerprint), half-written and damaged
         ones are removed."""
+        sound, skipped = list[int](), dict[str, str]()
         if self.store.get(STAMP) != fingerprint.encode():
+            other = "it is of another training: base, data, settings or profile have changed"
+            skipped = {f"checkpoint-{step}": other for step in self.complete()}
             self.store.delete(FOLDER)
             self.store.put(STAMP, fingerprint.encode())
-        sound, skipped = list[int](), dict[str, str]()
         for step in sorted(self._present()):
             fault = self._fault(step, sound)
             if fault is None:

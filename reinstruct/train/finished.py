@@ -1,14 +1,14 @@
 """The folder of a finished job: it appears whole, and a model in it has been tried.
 
 The one rule: `out` appears by one rename, after its model was loaded from the files and wrote a token, and after
-`manifest.json` names every file with its size and SHA-256.
+`manifest.json` names every file with its size and SHA-256. It replaces nothing but a folder that a job made.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from reinstruct.architecture import architecture_of
 from reinstruct.commit import Part
-from reinstruct.errors import TrainingError
+from reinstruct.errors import RecipeError, TrainingError
 from reinstruct.store import LocalStore
 
-MANIFEST = "manifest.json"
+MANIFEST, METRICS = "manifest.json", "metrics.json"
 
 
 class Files(Struct, frozen=True):
@@ -30,13 +30,29 @@ class Files(Struct, frozen=True):
     files: list[Part]
 
 
+def expect_out(out: str, inputs: Mapping[str, str]) -> None:
+    """RecipeError unless a job's folder may stand at `out`: what is there is replaced, so it must be a job's, and none
+    of the `inputs`, places by the name of their field, may lie in it.
+    """
+    folder = Path(out).resolve()
+    if not out or (folder.exists() and not _is_empty(folder) and not (folder / METRICS).is_file()):
+        raise RecipeError(f"out is {out!r}; accepted: a folder that is new, empty or was made by a job: it is replaced")
+    for field, place in inputs.items():
+        if place and Path(place).exists() and Path(place).resolve().is_relative_to(folder):
+            raise RecipeError(f"out is {out}, in which {field} lies ({place}); accepted: a folder of its own")
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
 @contextmanager
 def building(out: Path, ready: Callable[[Path], None] = lambda folder: None) -> Generator[Path]:
     """A folder beside `out` that takes its place when the block ends well and `ready` finds nothing wrong with it.
 
     Only the first process makes, looks at and moves it.
     """
-    partial = out.parent / f".{out.name}.partial"
+    partial, former = (out.parent / f".{out.name}.{kind}" for kind in ("partial", "former"))
     if is_first():
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -44,8 +60,11 @@ def building(out: Path, ready: Callable[[Path], None] = lambda folder: None) -> 
     yield partial
     if is_first():
         ready(partial)
-        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+        if out.exists():
+            os.replace(out, former)
         os.replace(partial, out)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def is_first() -> bool:
@@ -60,8 +79,14 @@ def tried(folder: Path) -> None:
     """
     _expect_numbers(folder)
     _expect_token(folder)
+    write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """Name every file of a folder and of those in it, with size and SHA-256."""
     store = LocalStore(folder)
-    files = [Part(path.name, *store.sealed(path.name)) for path in sorted(folder.iterdir()) if path.is_file()]
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = [Part(name, *store.sealed(name)) for name in names if name != MANIFEST]
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(Files(files)), indent=1))
 
 

@@ -20,7 +20,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening
 from reinstruct.train import packing
-from reinstruct.train.arguments import arguments, processes
+from reinstruct.train.arguments import arguments, in_bf16, processes
 from reinstruct.train.batches import Collate, Packed, Padded, keeps_apart
 from reinstruct.train.checkpoints import Checkpoints, Found
 from reinstruct.train.encoded import Encoded, EncodedLossTrainer
@@ -80,19 +80,21 @@ def fit(
     held_out: Sequence[int] = (),
     saved: Callable[[Any], None] = lambda model: None,
     dtype: Any = None,
+    start: Callable[[], str] = str,
     trainer_type: type[HeldOutTrainer] | None = None,
 ) -> Fitted:
     """Train `model` on the rows numbered `trained` (none: all) and save it with its tokenizer in `place.out`.
 
     `saved` prepares the trained model to be saved, with weights of type `dtype` (none: as they are). Goes on from the
-    newest sound checkpoint in `place.store`.
+    newest sound checkpoint in `place.store` that began with the same weights: `start` tells them from others.
     TrainingError as soon as a loss is no number.
     """
     datasets.disable_progress_bars()
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
-    found = _found(kept, f"{fingerprint(schedule, rows, held_out)} {place.profile}")
+    found = _found(kept, lambda: f"{fingerprint(schedule, rows, held_out)} {place.profile} {start()}")
+    place.work.mkdir(parents=True, exist_ok=True)  # checkpoints may lie elsewhere
     trainer_type = trainer_type or _trainer_for(model)
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
@@ -137,11 +139,11 @@ def _measured(state: Any, keep: str) -> dict[str, Any]:
     return {"curve": _logged(state, "loss"), "held_out": _logged(state, "eval_loss"), "kept": kept}
 
 
-def _found(checkpoints: Checkpoints, fingerprint: str) -> Found:
+def _found(checkpoints: Checkpoints, fingerprint: Callable[[], str]) -> Found:
     """What the first process finds, for all of them; a checkpoint that is passed over is told of on stderr."""
     found: list[Found] = [Found(0, {})]
     if processes().is_main_process:
-        found = [checkpoints.prepare(fingerprint)]
+        found = [checkpoints.prepare(fingerprint())]
         for name, fault in found[0].skipped.items():
             sys.stderr.write(f"{name} is passed over: {fault}\n")
     if processes().num_processes > 1:
@@ -166,23 +168,28 @@ def _laid_out(model: Any, planned: Sequence[int], rows: TokenRows, schedule: Sch
 
     NEFTune's noise goes by the length of a row, which only rows side by side have.
     """
-    lengths = rows.lengths
+    lengths, flash = rows.lengths, _takes_flash(model, schedule.settings.precision)
     if architecture_of(model.config) is ENCODER_DECODER:
         layout = packing.apart(rows.prompt_lengths)
         return layout, _plan(planned, lengths, schedule.batch, layout)
     on_gpu = torch.cuda.is_available()
-    plans = {layout: _plan(planned, lengths, schedule.batch, layout) for layout in (PACKED, PADDED)}
+    plans = {layout: _plan(planned, lengths, schedule.batch, layout, flash=flash) for layout in (PACKED, PADDED)}
     packed, padded = (packing.computed(plan, lengths, layout) for layout, plan in plans.items())
     pays = (on_gpu or packed * PACKED_COST < padded) and not schedule.settings.neftune_alpha
     layout = PACKED if pays and keeps_apart(model) else PADDED
-    if on_gpu and layout.packed and is_flash_attn_2_available():
+    if on_gpu and layout.packed and flash:
         model.set_attn_implementation("flash_attention_2")
     return layout, plans[layout]
 
 
-def _plan(planned: Sequence[int], lengths: Sequence[int], batch: int, layout: Layout) -> Plan:
-    on_gpu, flash = torch.cuda.is_available(), layout.packed and is_flash_attn_2_available()
-    fitting = (FLASH_TOKENS if flash else GPU_TOKENS) if on_gpu else CPU_TOKENS
+def _takes_flash(model: Any, precision: str) -> bool:
+    """Flash attention knows numbers of 16 bits alone, and not every model knows it."""
+    return is_flash_attn_2_available() and in_bf16(precision) and bool(getattr(model, "_supports_flash_attn", False))
+
+
+def _plan(planned: Sequence[int], lengths: Sequence[int], batch: int, layout: Layout, *, flash: bool = False) -> Plan:
+    on_gpu = torch.cuda.is_available()
+    fitting = (FLASH_TOKENS if flash and layout.packed else GPU_TOKENS) if on_gpu else CPU_TOKENS
     capacity = max(fitting, *(lengths[row] for row in planned))
     return packing.plan(planned, lengths, batch, capacity, layout=layout, processes=processes().num_processes)
 

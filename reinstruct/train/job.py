@@ -21,7 +21,9 @@ from reinstruct.bundled import BUNDLED, bundled_folder
 from reinstruct.errors import RecipeError, TrainingError, expect
 from reinstruct.settings import presets_of
 from reinstruct.store import open_store
+from reinstruct.train.alone import alone
 from reinstruct.train.bases import expect_model, expect_trainable
+from reinstruct.train.finished import expect_out
 from reinstruct.train.outside import told
 from reinstruct.train.profiles import CUT_WEIGHTS, DEEPSPEED, PROFILES, announce
 from reinstruct.train.settings import Pretrain, Sft
@@ -112,7 +114,7 @@ def run(job: AnyJob, progress: Progress | None = None) -> dict[str, Any]:
     check(job)
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     announce(job.profile)
-    with told(job.work):
+    with told(job.work), alone(job.work):
         return _run(job, progress)
 
 
@@ -133,6 +135,8 @@ def _run(checked: Job[Any], progress: Progress | None) -> dict[str, Any]:
 def check(job: AnyJob, find: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Everything about a job that can be told without reading its data. `find` looks a library up."""
     _check_settings(job)
+    data = {f"data {number}": path for number, path in enumerate(job.data, start=1)}
+    expect_out(job.out, {"work": job.work, "base": job.base, "checkpoints": job.checkpoints, **data})
     missing_files = [path for path in job.data if not Path(path).is_file()]
     if missing_files or not job.data:
         raise TrainingError(f"no training data at {', '.join(missing_files) or '(no path given)'}")
@@ -182,6 +186,7 @@ def _check_settings(job: AnyJob) -> None:
             job.profile in whole, "profile", job.profile, f"{' or '.join(whole)}, where quantize is {settings.quantize}"
         )
     expect(job.keep_checkpoints > 0, "keep_checkpoints", job.keep_checkpoints, "a number above 0")
+    expect(job.loader_workers >= 0, "loader_workers", job.loader_workers, "0 or more")
     expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
 
 
@@ -191,7 +196,8 @@ def _on_preset(settings: dict[str, Any], settings_type: type[AnySettings]) -> di
     if name is None:
         return own
     presets = presets_of(settings_type)
-    expect(name in presets, "preset", name, ", ".join(presets) or f"none for {settings_type.__name__}")
+    accepted = ", ".join(presets) or f"none for {settings_type.__name__}"
+    expect(isinstance(name, str) and name in presets, "preset", name, accepted)
     return {**asdict(presets[name]()), **own}
 
 

@@ -21,7 +21,8 @@ FOLDER = "adapter"
 def with_adapters(model: Any, settings: Sft, base: str) -> Any:
     """The model with frozen weights and adapters: fresh ones, or with `lora_continue` those that `base` was made with.
 
-    The random start of fresh ones depends on the seed alone. TrainingError if `base` has no adapters of that rank.
+    The random start of fresh ones depends on the seed alone. TrainingError if `base` has no adapters of that rank,
+    alpha and dropout.
     """
     from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
     from transformers import set_seed
@@ -61,9 +62,11 @@ def _adapters_of(base: str, settings: Sft) -> Path:
     folder = Path(base) / FOLDER
     if not (folder / "adapter_config.json").is_file():
         raise TrainingError(f"lora_continue: {base} has no {FOLDER}/; only a model made with lora_rank has")
-    rank: int = LoraConfig.from_pretrained(str(folder)).r  # pyright: ignore[reportAttributeAccessIssue]
-    if rank != settings.lora_rank:
-        raise TrainingError(f"lora_rank is {settings.lora_rank}; the adapters of {base} to go on from have rank {rank}")
+    config: Any = LoraConfig.from_pretrained(str(folder))
+    for name, theirs in (("rank", config.r), ("alpha", config.lora_alpha), ("dropout", config.lora_dropout)):
+        ours = getattr(settings, f"lora_{name}")
+        if theirs != ours:
+            raise TrainingError(f"lora_{name} is {ours}; the adapters of {base} to go on from have {name} {theirs}")
     return folder
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening, positions
 from reinstruct.errors import TrainingError
-from reinstruct.train.bases import no_model
+from reinstruct.train.bases import WEIGHTS, no_model
 from reinstruct.train.rows import UNBOUNDED, Shape
+from reinstruct.train.tokens import file_digest
 
 
 def load_tokenizer(base: str) -> Any:
@@ -68,6 +70,15 @@ def stored_dtype(base: str) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(base).dtype or torch.float32
+
+
+def weights_digest(base: str, model: Any) -> str:
+    """Tells the weights that a training begins with from others; of a hub id, by the commit that was fetched."""
+    folder = Path(base).expanduser()
+    if not folder.is_dir():
+        return f"{base} {getattr(model.config, '_commit_hash', None)}"
+    files = sorted({str(path) for pattern in WEIGHTS for path in folder.glob(pattern)})
+    return " ".join(file_digest(files))
 
 
 def shape_of(model: Any) -> Shape:

@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +69,23 @@ def _use(found: Rows, architecture: Architecture) -> str:
 
 
 def licence_of(base: str) -> str:
-    """What the card in a model's folder states as its licence; nothing where there is no card, as for a hub id."""
-    card = Path(base) / "README.md"
+    """What the card of a folder, or of a hub id that was fetched, states as its licence; nothing without a card."""
+    card = _card_of(base)
     header = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL) if card.is_file() else None
     stated = re.search(r"^license:\s*(\S.*)$", header[1], re.MULTILINE) if header else None
     return stated[1].strip() if stated else ""
+
+
+def _card_of(base: str) -> Path:
+    folder = Path(base)
+    if folder.is_dir():
+        return folder / "README.md"
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):
+        return Path(str(try_to_load_from_cache(base, "README.md") or ""))
+    return Path()
 
 
 def _header(job: Job[Sft], architecture: Architecture) -> str:

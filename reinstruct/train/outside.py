@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from reinstruct.errors import StoreError, TrainingError
 
-CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 TORCH = "inline_container"  # named by torch when the file it writes cannot grow; the cause itself is lost
 NETWORKS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 RESUMES = "the same job goes on from its newest complete checkpoint"

@@ -136,7 +136,7 @@ def _passes_needed(rows: Sequence[int], lengths: Sequence[int], capacity: int, p
     while passes < len(rows) and any(
         len(dealt) > 1 and layout.size(dealt, lengths) > capacity for dealt in layout.deal(rows, lengths, passes)
     ):
-        passes += processes
+        passes = min(len(rows), passes + processes)
     return passes
 
 

@@ -66,6 +66,7 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     """Metrics, also written to `metrics.json` in `job.out`. TrainingError for too little text."""
     settings = job.settings
     size = SIZES[settings.size]
+    processes()  # each chooses its GPU before anything is put there
     models.quiet()
     if settings.tokens:
         size = replace(size, token_budget=settings.tokens)
@@ -76,7 +77,8 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     schedule = plan(size, len(rows), settings.seed, processes().num_processes)
     with building(Path(job.out), tried) as out:
         place, model = Place.of(job, out, progress), new_model(size, tokenizer, settings.seed)
-        fitted = fit(model, tokenizer, TokenRows.of(rows), schedule, place, dtype=getattr(torch, size.stored))
+        stored, start = getattr(torch, size.stored), repr(size)
+        fitted = fit(model, tokenizer, TokenRows.of(rows), schedule, place, dtype=stored, start=lambda: start)
         metrics = {
             "rows": len(texts),
             "characters": sum(map(len, texts)),

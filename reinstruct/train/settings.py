@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from reinstruct.errors import RecipeError, expect
@@ -83,7 +84,7 @@ class Sft:
     def back_and_forth(cls) -> Sft:
         """The paper's for 7B and 25,600 rows: the best of up to 1,200 steps of 32 (there 600, 900 and 1,200)."""
         best = cls(held_out=0.02, eval_steps=300, keep="best", learning_rate=1e-5, schedule="cosine")
-        return replace(best, epochs=1.5, batch_size=32, weight_decay=0.1, dropout=0.1)
+        return replace(best, epochs=1.53, batch_size=32, weight_decay=0.1, dropout=0.1)
 
     @classmethod
     def kun(cls) -> Sft:
@@ -117,17 +118,22 @@ class Sft:
         self._expect_numbers()
         self._expect_names()
         expect(self.lora_rank > 0 or not self.quantize, "quantize", self.quantize, "nothing without lora_rank")
+        expect(not (self.quantize and self.lora_continue), "quantize", self.quantize, "nothing with lora_continue")
         expect(self.lora_rank > 0 or not self.lora_continue, "lora_continue", True, "false without lora_rank")
         expect(self.held_out > 0 or self.keep == "last", "keep", self.keep, "last, where held_out is 0")
+        for name, needed in (("end_ratio", ("cosine", "linear", "wsd")), ("decay_ratio", ("wsd",))):
+            given, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            accepted = f"{default}, where schedule is {self.schedule}"
+            expect(self.schedule in needed or given == default, name, given, accepted)
         expect(self.keep == "best" or not self.patience, "patience", self.patience, '0, where keep is not "best"')
-        self.weight_of("")
+        _ = self.weighted
 
     def _expect_numbers(self) -> None:
         for name in ("epochs", "learning_rate", "lora_alpha", "eval_steps", "batch_size"):
-            expect(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
+            expect(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a number above 0")
         for name in ("warmup_ratio", "end_ratio", "decay_ratio", "lora_dropout", "dropout", "held_out", "beta2"):
             expect(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more and below 1")
-        for name in ("weight_decay", "neftune_alpha", "lora_rank", "patience"):
+        for name in ("weight_decay", "neftune_alpha", "lora_rank", "patience", "seed"):
             expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         expect(self.max_tokens > 1, "max_tokens", self.max_tokens, "2 or more")
 
@@ -145,10 +151,14 @@ class Sft:
         for tracker in self.report_to:
             expect(tracker in TRACKERS, "report_to", tracker, ", ".join(TRACKERS))
 
+    @property
+    def weighted(self) -> dict[str, float]:
+        """`weights` as numbers by origin. RecipeError for one that is none."""
+        return dict(map(_weight, self.weights))
+
     def weight_of(self, origin: str) -> float:
         """How often an epoch shows a row of this origin."""
-        weights = dict(_weight(entry) for entry in self.weights)
-        return weights.get(origin, 1.0)
+        return self.weighted.get(origin, 1.0)
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,8 @@ class Pretrain:
 
     def __post_init__(self) -> None:
         expect(self.size in SIZES, "size", self.size, ", ".join(SIZES))
-        expect(self.tokens >= 0, "tokens", self.tokens, "0 or more")
+        for name in ("tokens", "seed"):
+            expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 def _weight(entry: str) -> tuple[str, float]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     TrainingError for a base without EOS and for data without one usable row.
     """
     settings, work = job.settings, Path(job.work)
+    processes()  # each chooses its GPU before anything is put there
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
     model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
@@ -45,6 +48,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     if found.with_messages and not tokenizer.chat_template:
         # whoever serves the model renders conversations as it learnt them
         tokenizer.chat_template = shape.architecture.template
+    _tell_unused_weights(settings, found.rows.origins)
     trained, held_out = split(found.rows, settings.held_out, settings.seed)
     schedule = plan(settings, found.rows, trained, processes().num_processes)
     with building(Path(job.out), tried) as out:
@@ -61,8 +65,9 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
             held_out=held_out,
             saved=lambda trained: models.with_dropout_of(job.base, trained.config),
             dtype=None if adapters else models.stored_dtype(job.base),
+            start=lambda: models.weights_digest(job.base, model),
         )
-        metrics = _metrics(found, fitted, schedule.batch, settings)
+        metrics = _metrics(found, fitted, schedule.batch, settings, trained)
         if is_first():
             if adapters:
                 _save_merged(job, tokenizer, adapters, out)
@@ -79,15 +84,26 @@ def _save_merged(job: Job[Sft], tokenizer: Any, adapters: Path, out: Path) -> No
     tokenizer.save_pretrained(out)
 
 
-def _metrics(found: Rows, fitted: Fitted, batch: int, settings: Sft) -> dict[str, Any]:
+def _tell_unused_weights(settings: Sft, origins: Sequence[str]) -> None:
+    """A weight for an origin of no row changes nothing; it may be a slip, or of another training of the same recipe."""
+    given = sorted(set(origins))
+    unused = sorted(set(settings.weighted) - set(given))
+    if unused and is_first():
+        known = ", ".join(origin or "no stated origin" for origin in given)
+        sys.stderr.write(f"weights of {', '.join(unused)} are not used: rows are of {known}\n")
+
+
+def _metrics(found: Rows, fitted: Fitted, batch: int, settings: Sft, trained: Sequence[int]) -> dict[str, Any]:
+    origins = found.rows.origins
+    shown = sum(settings.weight_of(origins[row]) for row in trained)
     return {
         "rows": len(found.rows),
         "rejected": found.reasons,
-        "origins": dict(sorted(Counter(found.rows.origins).items())),
+        "origins": dict(sorted(Counter(origins).items())),
         "licences": dict(sorted(found.licences.items())),
-        "target_tokens": found.rows.target_tokens,
+        "target_tokens": found.rows.targets_of(trained),
         "batch_size": batch,
-        "epochs": round(len(fitted.curve) * batch / len(found.rows), 3),
+        "epochs": round(len(fitted.curve) * batch / shown, 3),
         **fitted.metrics(),
         "settings": asdict(settings),
     }
