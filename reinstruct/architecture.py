@@ -7,14 +7,14 @@ The one rule: a model is asked after exactly the tokens it was trained after, wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Prompt
-from reinstruct.prompting import ENCODED_TEMPLATE, PLAIN_TEMPLATE, encoded_ids, prompt_ids
+from reinstruct.prompting import ENCODED_TEMPLATE, PLAIN_TEMPLATE, encoded_prompts_ids, prompts_ids
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,11 @@ class Architecture:
     task: str
     tag: str
     template: str
-    prompt_ids: Callable[[Any, Prompt], list[int]]
+    prompts_ids: Callable[[Any, Sequence[Prompt]], list[list[int]]]
+
+    def prompt_ids(self, tokenizer: Any, prompt: Prompt) -> list[int]:
+        """As `prompts_ids` for one."""
+        return self.prompts_ids(tokenizer, [prompt])[0]
 
     @property
     def auto_class(self) -> Any:
@@ -38,9 +42,14 @@ class Architecture:
         return getattr(transformers, self.auto)
 
 
-DECODER = Architecture("decoder", "AutoModelForCausalLM", "CAUSAL_LM", "text-generation", PLAIN_TEMPLATE, prompt_ids)
+DECODER = Architecture("decoder", "AutoModelForCausalLM", "CAUSAL_LM", "text-generation", PLAIN_TEMPLATE, prompts_ids)
 ENCODER_DECODER = Architecture(
-    "encoder-decoder", "AutoModelForSeq2SeqLM", "SEQ_2_SEQ_LM", "text2text-generation", ENCODED_TEMPLATE, encoded_ids
+    "encoder-decoder",
+    "AutoModelForSeq2SeqLM",
+    "SEQ_2_SEQ_LM",
+    "text2text-generation",
+    ENCODED_TEMPLATE,
+    encoded_prompts_ids,
 )
 
 

@@ -6,7 +6,7 @@ The one rule: a prompt is tokenised alone, never together with what follows it. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from reinstruct.llm import Prompt
@@ -30,35 +30,67 @@ def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
     without any token is the token that separates texts, so that there is something to go on from. Messages go
     the chat template, or `PLAIN_TEMPLATE` where the tokenizer has none, with the assistant's turn opened.
     """
-    if isinstance(prompt, str):
-        return _without_end(tokenizer, prompt, tokenizer(prompt)["input_ids"])
-    return _conversation_ids(tokenizer, prompt, PLAIN_TEMPLATE)
+    return prompts_ids(tokenizer, [prompt])[0]
 
 
-def encoded_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Ids of a prompt that an encoder reads whole: with all special tokens its tokenizer puts around a text.
+def prompts_ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """As `prompt_ids` for each."""
+    return _each(tokenizer, prompts, PLAIN_TEMPLATE, _without_end)
+
+
+def encoded_prompts_ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Ids of prompts that an encoder reads whole: with all special tokens its tokenizer puts around a text.
 
     Messages go through the chat template, or `ENCODED_TEMPLATE` where the tokenizer has none.
     """
-    if isinstance(prompt, str):
-        return tokenizer(prompt)["input_ids"] or [tokenizer.eos_token_id]
-    return _conversation_ids(tokenizer, prompt, ENCODED_TEMPLATE)
+    return _each(tokenizer, prompts, ENCODED_TEMPLATE, lambda tokenizer, _, ids: ids or [tokenizer.eos_token_id])
 
 
 def target_ids(tokenizer: Any, target: str) -> list[int]:
     """Ids of a target without special tokens; text that looks like one ("</s>") stays text."""
-    return tokenizer(target, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return targets_ids(tokenizer, [target])[0]
 
 
-def _conversation_ids(tokenizer: Any, messages: Sequence[Message], template: str) -> list[int]:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    return tokenizer.apply_chat_template(
-        turns,
-        chat_template=tokenizer.chat_template or template,
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=False,
-    )
+def targets_ids(tokenizer: Any, targets: Sequence[str]) -> list[list[int]]:
+    """As `target_ids` for each."""
+    return _texts_ids(tokenizer, targets, add_special_tokens=False, split_special_tokens=True)
+
+
+def _each(
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    template: str,
+    finished: Callable[[Any, str, list[int]], list[int]],
+) -> list[list[int]]:
+    """Ids of prompts in their order, plain texts in one call and conversations in another."""
+    texts = {at: prompt for at, prompt in enumerate(prompts) if isinstance(prompt, str)}
+    talks = {at: prompt for at, prompt in enumerate(prompts) if not isinstance(prompt, str)}
+    read = _texts_ids(tokenizer, list(texts.values()))
+    found = {at: finished(tokenizer, text, ids) for (at, text), ids in zip(texts.items(), read, strict=True)}
+    found.update(zip(talks, _conversations_ids(tokenizer, list(talks.values()), template), strict=True))
+    return [found[at] for at in range(len(prompts))]
+
+
+def _texts_ids(tokenizer: Any, texts: Sequence[str], **options: bool) -> list[list[int]]:
+    """Ids of each text. Fast tokenizers make one text's ids as a list of one's, so they get all in one call; what
+    others do with a list is their own affair, so they get one text at a time."""
+    if texts and getattr(tokenizer, "is_fast", False):
+        return tokenizer(list(texts), **options)["input_ids"]
+    return [tokenizer(text, **options)["input_ids"] for text in texts]
+
+
+def _conversations_ids(tokenizer: Any, talks: Sequence[Sequence[Message]], template: str) -> list[list[int]]:
+    """Ids of each conversation, the next turn opened; of fast tokenizers in one call, as `_texts_ids`."""
+    turns = [[{"role": message.role, "content": message.content} for message in talk] for talk in talks]
+    options: dict[str, Any] = {
+        "chat_template": tokenizer.chat_template or template,
+        "add_generation_prompt": True,
+        "tokenize": True,
+        "return_dict": False,
+    }
+    if turns and getattr(tokenizer, "is_fast", False):
+        return tokenizer.apply_chat_template(turns, **options)
+    return [tokenizer.apply_chat_template(talk, **options) for talk in turns]
 
 
 def _without_end(tokenizer: Any, prompt: str, ids: list[int]) -> list[int]:

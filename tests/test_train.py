@@ -272,6 +272,14 @@ def test_a_base_learns_and_is_the_same_each_time(documents, base, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_base_of_few_tokens_reads_enough_text(documents, tmp_path):
+    places = {"data": (documents,), "work": str(tmp_path / "work"), "out": str(tmp_path / "out")}
+    metrics = run(Job(kind="base", settings=Pretrain(tokens=1000), **places))
+    assert metrics["steps"] == 1
+    assert metrics["characters"] >= 20_000
+
+
+@pytest.mark.slow
 def test_an_interrupted_base_ends_with_the_same_weights(documents, tmp_path):
     def job(name):
         folder = tmp_path / name

@@ -1,20 +1,24 @@
 """Examples as token ids: exact masks, in the tensors of a batch too, refusals with reasons, and how they are kept."""
 
 import random
+from array import array
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers
 from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
+from reinstruct.architecture import DECODER, ENCODER_DECODER
 from reinstruct.errors import TrainingError
 from reinstruct.prompting import prompt_ids, target_ids
 from reinstruct.records import Document, Example, Message, to_table
-from reinstruct.train.rows import Refused, encode, encode_all, encode_once, read_examples
-from reinstruct.train.text import END, blocks, read_texts, train_tokenizer
-from reinstruct.train.tokens import Row, TokenRows
+from reinstruct.train.rows import Refused, Shape, encode, encode_all, encode_once, encode_portion, read_examples
+from reinstruct.train.text import END, blocks, read_enough, read_texts, train_tokenizer
+from reinstruct.train.tokens import PORTION, PORTION_CHARACTERS, Row, TokenRows, as_batch, portions, read, write
 
 pytestmark = pytest.mark.slow
 
@@ -250,6 +254,195 @@ def test_another_limit_tokenizer_or_file_is_tokenised_anew(kept, tokenizer, fram
     assert [row.id for row in encode_once([path], tokenizer, 60, tmp_path / "tokens.arrow").rows] == ["d"]
 
 
+ROWS = [Row(f"row {n}", array("i", range(n, n + n % 7 + 2)), n % 3, "web" if n % 2 else "") for n in range(50)]
+
+
+def in_chunks(rows, size):
+    return TokenRows(pa.Table.from_batches([as_batch(rows[at : at + size]) for at in range(0, len(rows), size)]))
+
+
+def test_rows_in_chunks_are_rows_in_one():
+    whole = TokenRows.of(ROWS)
+    assert list(whole) == ROWS
+    for size in (1, 7, 49, 50):
+        rows = in_chunks(ROWS, size)
+        assert (list(rows), rows[-1], len(rows)) == (ROWS, ROWS[-1], 50)
+        assert (rows.lengths, rows.prompt_lengths) == (whole.lengths, whole.prompt_lengths)
+        assert (rows.ids, rows.origins, rows.target_tokens) == (whole.ids, whole.origins, whole.target_tokens)
+        assert (rows.digest(), rows.content) == (whole.digest(), whole.content)
+        for part in (slice(5, 23), slice(13, 14), slice(0, 0), slice(None, None, 3), slice(20, 3, -2)):
+            assert list(rows[part]) == ROWS[part]
+            assert rows[part].digest() == TokenRows.of(ROWS[part]).digest()
+
+
+def test_digests_of_rows_stay_what_they_were():
+    """Checkpoints are known by them."""
+    digest = "b91ad2af069296c5b0f710845069b5994f0b9948e911531e743b44eb0384424e"
+    assert in_chunks(ROWS, 7).digest() == digest
+
+
+def test_tokens_are_looked_at_where_they_lie(tmp_path):
+    write([as_batch(ROWS[:20]), as_batch(ROWS[20:])], tmp_path / "tokens.arrow", "key", dict)
+    before = pa.total_allocated_bytes()
+    rows, notes = read(tmp_path / "tokens.arrow", "key")
+    assert (list(rows), notes) == (ROWS, {})
+    assert pa.total_allocated_bytes() == before
+    assert all(not rows.tokens(row).flags.owndata for row in range(50))
+
+
+def test_batches_are_written_as_they_come_and_notes_at_the_end(tmp_path):
+    told = {}
+
+    def batches():
+        for at in (0, 25):
+            told["rows"] = str(at + 25)
+            yield as_batch(ROWS[at : at + 25])
+            assert not (tmp_path / "tokens.arrow").exists()
+
+    write(batches(), tmp_path / "tokens.arrow", "key", lambda: dict(told))
+    rows, notes = read(tmp_path / "tokens.arrow", "key")
+    assert (list(rows), notes) == (ROWS, {"rows": "50"})
+    assert read(tmp_path / "tokens.arrow", "other") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens.arrow"]
+
+
+def test_nothing_is_left_of_a_file_that_is_not_finished(tokenizer, tmp_path):
+    pq.write_table(to_table([example(target="")], Example), tmp_path / "a.parquet")
+    with pytest.raises(TrainingError, match="1 empty_target"):
+        encode_once([str(tmp_path / "a.parquet")], tokenizer, 60, tmp_path / "work" / "tokens.arrow")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_file_that_is_damaged_anywhere_is_not_used(tmp_path):
+    path = tmp_path / "tokens.arrow"
+    write([as_batch(ROWS[:20]), as_batch(ROWS[20:])], path, "key", lambda: {"notes": "told"})
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        assert read(path, "key") is None
+    for at in range(0, len(content), 11):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x41]) + content[at + 1 :])
+        found = read(path, "key")  # a byte may be one that says nothing: padding
+        assert found is None or (list(found[0]), found[1]) == (ROWS, {"notes": "told"})
+
+
+@pytest.mark.parametrize("damage", [b"", b"ARROW1\0\0", b"no rows", None])
+def test_a_file_that_cannot_be_read_is_made_anew(kept, tokenizer, tmp_path, damage):
+    path, first = kept
+    file = tmp_path / "tokens.arrow"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    again = encode_once([path], tokenizer, 60, file)
+    assert (again.rows.digest(), again.refused) == (first.rows.digest(), first.refused)
+    assert file.read_bytes() == whole
+
+
+def test_a_file_with_other_tokens_than_were_written_is_made_anew(kept, tokenizer, tmp_path):
+    path, first = kept
+    file = tmp_path / "tokens.arrow"
+    whole = file.read_bytes()
+    ids = first.rows.tokens(0).tobytes()
+    assert whole.count(ids) == 1
+    file.write_bytes(whole.replace(ids, bytes(len(ids))))
+    assert encode_once([path], tokenizer, 60, file).rows.digest() == first.rows.digest()
+    assert file.read_bytes() == whole
+
+
+def test_portions_are_bounded_in_number_and_in_characters():
+    assert [len(portion) for portion in portions(["a"] * (2 * PORTION + 5), len)] == [PORTION, PORTION, 5]
+    texts = ["x" * (PORTION_CHARACTERS // 2)] * 5
+    assert [len(portion) for portion in portions(texts, len)] == [2, 2, 1]
+    assert list(portions([], len)) == []
+
+
+@pytest.mark.parametrize("architecture", [DECODER, ENCODER_DECODER])
+@pytest.mark.parametrize("template", [None, CHAT])
+@pytest.mark.parametrize("framed", [False, True])
+def test_many_examples_have_the_ids_of_each_alone(tokenizer, framing_tokenizer, architecture, template, framed):
+    draw, made = random.Random(2), framing_tokenizer if framed else tokenizer
+    examples = [
+        example(
+            draw.choice(["", random_text(draw)]),
+            draw.choice(["", random_text(draw), random_text(draw)]),
+            id=f"e{n}",
+            messages=tuple(Message("user", random_text(draw)) for _ in range(draw.randint(0, 2))),
+        )
+        for n in range(200)
+    ]
+    made.chat_template = template
+    shape = Shape(architecture, prompt=60)
+    together = encode_portion(examples, made, 90, shape)
+    assert together == [alone(each, made, 90, shape) for each in examples]
+    assert len({getattr(row, "reason", "row") for row in together}) == 5
+    made.chat_template = None
+
+
+def alone(example, tokenizer, limit, shape):
+    """An example encoded text by text, as transformers' own calls make its ids."""
+    if example.prompt and example.messages:
+        return Refused(example.id, "prompt_and_messages")
+    if not example.target.strip():
+        return Refused(example.id, "empty_target")
+    if example.messages:
+        turns = [{"role": message.role, "content": message.content} for message in example.messages]
+        how = {"chat_template": tokenizer.chat_template or shape.architecture.template, "add_generation_prompt": True}
+        prompt = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **how)
+    else:
+        prompt = tokenizer(example.prompt)["input_ids"]
+        ended = prompt[-1:] == [tokenizer.eos_token_id] and not example.prompt.endswith(END)
+        prompt = prompt[:-1] if shape.architecture is DECODER and ended else prompt
+        prompt = prompt or [tokenizer.eos_token_id]
+    if len(prompt) > min(shape.prompt, limit - 2):
+        return Refused(example.id, "prompt_too_long", len(prompt))
+    target = tokenizer(example.target, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    ids = array("i", [*prompt, *target, tokenizer.eos_token_id])
+    return Refused(example.id, "target_too_long", len(ids)) if len(ids) > limit else Row(example.id, ids, len(prompt))
+
+
+class ByBytes:
+    """A tokenizer that is not fast, and takes one text at a time."""
+
+    eos_token, eos_token_id, unk_token_id, chat_template = "<end>", 1, None, None
+
+    def __call__(self, text, **options):
+        return {"input_ids": [byte + 2 for byte in text.encode()]}
+
+    def apply_chat_template(self, turns, **options):
+        return self("".join(turn["content"] for turn in turns))["input_ids"]
+
+
+def test_tokenizers_that_are_not_fast_get_text_by_text():
+    examples = [example("ab", "c", id="a"), example("", "de", id="b", messages=(Message("user", "fg"),))]
+    found = encode_all(examples, ByBytes(), 60).rows
+    assert [bytes(id - 2 for id in row.ids[:-1]) for row in found] == [b"abc", b"fgde"]
+
+
+@pytest.fixture
+def lacking_tokenizer():
+    """One without braces, that makes spaces of line breaks, as T5's."""
+    letters = [(chr(number), -2.0) for number in range(32, 123)]
+    raw = Tokenizer(models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters], unk_id=2))
+    raw.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
+    raw.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def test_targets_the_tokenizer_cannot_spell_are_refused(lacking_tokenizer):
+    examples = [
+        example(id="plain"),
+        example("{}", id="asked with braces"),
+        example(target='{"a": 1}', id="JSON"),
+        example(target="- a\n- b", id="list"),
+        example(target="{" + "ab" * 40, id="long"),
+    ]
+    found = encode_all(examples, lacking_tokenizer, 60)
+    assert found.reasons == {"target_too_long": 1, "unknown_tokens": 1}
+    assert found.refused[0] == Refused("JSON", "unknown_tokens", len("Say it:") + len('{"a": 1}') + 1)
+    assert found.rows.ids == ["plain", "asked with braces", "list"]
+    listed = found.rows[2]
+    assert lacking_tokenizer.decode(listed.ids[listed.prompt_tokens : -1]) == "- a - b"
+
+
 def test_no_usable_row_is_an_error_with_counts(tokenizer):
     with pytest.raises(TrainingError, match=r"max_tokens is 60.*2 empty_target"):
         encode_all([example(target=""), example(target=" ")], tokenizer, 60)
@@ -283,6 +476,18 @@ def test_texts_are_drawn_from_the_whole_corpus(tmp_path):
     assert len(list(read_texts(paths, 10**9, seed=0))) == 400
 
 
+@pytest.mark.parametrize(("text", "held"), [("x" * 4_000, 1_000), ("\u65e5\u672c" * 2_000, 1_000), ("short", 3)])
+def test_enough_is_read_however_little_is_asked_for(tmp_path, text, held):
+    """The draw of a few long documents, or of texts of three bytes a character, falls short otherwise."""
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(to_table([Document(id=str(n), text=f"{n} {text}") for n in range(held)], Document), path)
+    for seed in range(5):
+        read = read_enough([path], 5_000, 20_000, seed)
+        assert read == read_enough([path], 5_000, 20_000, seed)
+        assert sum(map(len, read)) >= 20_000 or len(read) == held
+        assert len(read) < 50
+
+
 def test_documents_need_a_text(tmp_path):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(TrainingError, match=r"a\.parquet has no column 'text' \(it has: id\)"):
@@ -295,6 +500,16 @@ def test_blocks_hold_the_texts_with_an_end_between(tokenizer):
     read = tokenizer.decode([token for row in rows for token in row.ids])
     assert f"{TEXT[0]}{END}{TEXT[1]}{END}".startswith(read)
     assert END in read
+
+
+def test_blocks_of_many_texts_are_those_of_texts_in_one_call(tokenizer):
+    draw = random.Random(3)
+    texts = [random_text(draw) for _ in range(2 * PORTION + 7)]
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    stream = [token for text in encoded for token in [*text.ids, tokenizer.eos_token_id]]
+    found = [token for row in blocks(texts, tokenizer, 16) for token in row.ids]
+    assert found == stream[: len(found)]
+    assert len(stream) - len(found) < 16
 
 
 def test_tokenizer_training_is_deterministic(tokenizer):

@@ -20,7 +20,7 @@ from reinstruct.train.fit import fit
 from reinstruct.train.place import Place
 from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain, Sft
-from reinstruct.train.text import blocks, read_texts, train_tokenizer
+from reinstruct.train.text import blocks, read_enough, train_tokenizer
 from reinstruct.train.tokens import TokenRows
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     models.quiet()
     if settings.tokens:
         size = replace(size, token_budget=settings.tokens)
-    texts = list(read_texts(job.data, size.token_budget * CHARACTERS_PER_TOKEN, settings.seed))
+    texts = read_enough(job.data, size.token_budget * CHARACTERS_PER_TOKEN, LEAST_CHARACTERS, settings.seed)
     _expect_enough(sum(map(len, texts)))
     tokenizer = train_tokenizer(texts, size.vocabulary)
     rows = blocks(texts, tokenizer, size.block)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reinstruct.errors import TrainingError
-from reinstruct.train.tokens import Row
+from reinstruct.train.tokens import Row, portions
 
 END = "<|endoftext|>"
 
@@ -34,6 +34,20 @@ def read_texts(paths: Sequence[str], characters: int, seed: int) -> Iterator[str
                     if draw.random() < chance and text and left > 0:
                         left -= len(text)
                         yield text
+
+
+def read_enough(paths: Sequence[str], characters: int, least: int, seed: int) -> list[str]:
+    """As `read_texts`, but never fewer than `least` characters where the corpus holds them.
+
+    A draw of few documents may fall short, and one of texts with several bytes a character does: then more are drawn.
+    """
+    held = sum(map(_text_bytes, paths))
+    characters = max(characters, least)
+    while True:
+        texts = list(read_texts(paths, characters, seed))
+        if sum(map(len, texts)) >= least or characters >= held:  # all there is
+            return texts
+        characters *= 2
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
@@ -59,9 +73,10 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
 def blocks(texts: Sequence[str], tokenizer: Any, block: int) -> list[Row]:
     """All texts behind one another, EOS between them, in sequences of `block` tokens; what fills none is left."""
     stream = array("i")
-    for encoded in tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
-        stream.extend(encoded.ids)
-        stream.append(tokenizer.eos_token_id)
+    for portion in portions(texts, len):
+        for encoded in tokenizer.backend_tokenizer.encode_batch_fast(portion, add_special_tokens=False):
+            stream.extend(encoded.ids)
+            stream.append(tokenizer.eos_token_id)
     return [Row(str(at), stream[at : at + block], 0) for at in range(0, len(stream) - block + 1, block)]
 
 
