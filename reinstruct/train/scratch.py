@@ -53,9 +53,9 @@ class Size:
 SIZES = {
     "tiny": Size(4096, 128, 3, 4, 352, 256, 4, 400_000, 4e-3),
     "mini": replace(
-        Size(4096, 128, 4, 4, 352, 512, 4, 7_500_000, 4e-3, stored="bfloat16"),
+        Size(4096, 192, 4, 6, 512, 512, 4, 16_000_000, 2e-3, stored="bfloat16"),
         schedule="wsd",
-        decay_ratio=0.04,
+        decay_ratio=0.2,
         warmup_steps=100,
     ),
     "small": Size(16384, 384, 10, 6, 1024, 512, 32, 100_000_000, 1e-3),
