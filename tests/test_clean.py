@@ -109,6 +109,38 @@ def test_prose_that_sounds_alike_stays(line):
     assert cleaned(DropBoilerplate(), f"{PROSE}\n{line}") == f"{PROSE}\n{line}"
 
 
+@pytest.mark.parametrize(
+    ("line", "is_row"),
+    [
+        ("a | b |", True),
+        ("a >  b · c", True),
+        ("a | | c", True),
+        ("a || c", False),
+        ("| a | b |", False),
+        ("a | b>c | d", False),
+        (f"{'x' * 30}   | b | c", True),
+        (f"{'x' * 31} | b | c", False),
+        ("a | b | c. ", False),
+    ],
+)
+def test_rows_of_links_are_short_labels_with_marks_between(line, is_row):
+    assert cleaned(DropBoilerplate(), f"{PROSE}\n{line}") == (PROSE if is_row else f"{PROSE}\n{line}".strip())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{' | '.join(f'Topic {n}' for n in range(2000))} | Read our guide. It is good.",
+        f"x{' > x' * 2000}>",
+        f"Share this{' ' * 1_000_000}x",
+        f"Leave a reply{' ' * 1_000_000}x",
+    ],
+)
+def test_lines_that_are_nearly_boilerplate_end(line):
+    """Searched with ways to begin anew, each of these would take hours and more."""
+    assert cleaned(DropBoilerplate(), f"{PROSE}\n{line}") == f"{PROSE}\n{line}"
+
+
 def test_menus_go_and_short_lists_stay():
     menu = "\n".join(["Home", "News", "Local history", "Opening hours", "Contact", "Imprint"])
     assert cleaned(DropBoilerplate(), f"{menu}\n\n{PROSE}") == PROSE

@@ -92,7 +92,7 @@ class DropBoilerplate(Transform[Document, Document]):
         return record if len(text) == len(record.text) else replace(record, text=text)
 
     def _is_boilerplate(self, line: str) -> bool:
-        return bool(_PHRASES.search(line) and len(line.split()) <= self.max_words) or bool(_LINK_ROW.match(line))
+        return bool(_PHRASES.search(line) and len(line.split()) <= self.max_words) or _is_link_row(line)
 
 
 def plain_markdown(text: str) -> str:
@@ -102,6 +102,14 @@ def plain_markdown(text: str) -> str:
 
 def _is_page(text: str) -> bool:
     return bool(_IS_HTML.match(text)) or len(_HAS_BLOCKS.findall(text[:20_000])) >= 3
+
+
+def _is_link_row(line: str) -> bool:
+    """At least two short labels, each with a mark behind it, and perhaps a last one."""
+    *labels, last = _LINK_MARK.split(line)
+    if len(labels) < 2 or not all(labels):
+        return False
+    return all(len(label.strip()) <= 30 and not _NO_LABEL.search(label) for label in (*labels, last))
 
 
 def _is_stub(line: str) -> bool:
@@ -175,13 +183,14 @@ _PHRASES = re.compile(
     | (?:enable|turn\ on|disabled?)\ javascript | javascript\ (?:is|must\ be|to\ be)\ (?:\w+\ )?(?:enabled|disabled)
     | (?:share|tweet|pin|like|follow)\ (?:this|us)?\ ?(?:on|via|with)
         \ (?:facebook|twitter|x|pinterest|instagram|linkedin|reddit)
-    | share\ this(?:\ (?:post|article|page|story))?\s*:?\s*$ | click\ to\ (?:share|print|email)
+    | share\ this(?:\ (?:post|article|page|story))?\s*+(?::\s*+)?$ | click\ to\ (?:share|print|email)
     | (?:log|sign)\ in\ to\ (?:leave|post|reply|comment|your\ account)
-    | leave\ a\ (?:reply|comment)\s*(?:cancel\ reply)?\s*$
+    | leave\ a\ (?:reply|comment)\s*+(?:cancel\ reply\s*+)?$
     | skip\ to\ (?:main\ |the\ )?(?:content|navigation) | back\ to\ (?:top|home)\s*$ | you\ are\ here\s*:
     | (?:privacy\ policy|terms\ of\ (?:use|service)|terms\ (?:and|&)\ conditions)\s*(?:[|,·•]|and\b|$)
     | your\ email\ address\ will\ not\ be\ published | required\ fields\ are\ marked
     )|(?:©|\(c\)|copyright)\s*(?:©\s*)?(?:\d{4}|by\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_LINK_ROW = re.compile(r"\s*(?:[^|>»·•.!?]{1,30}\s*(?:[|»·•]|\s>\s)\s*){2,}[^|>»·•.!?]{0,30}\s*$")
+_LINK_MARK = re.compile(r"[|»·•]|\s>\s")
+_NO_LABEL = re.compile(r"[>.!?]")
