@@ -26,15 +26,16 @@ _IS_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html|<head|<
 _HAS_BLOCKS = re.compile(r"<(?:p|div|h[1-6]|ul|ol|table|article|section)\b[^>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
 _UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)|<[!?][^<>]*>", re.DOTALL | re.IGNORECASE)
-_IN_LINES = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark nobr q s samp small span "
-    "strike strong sub sup time tt u var wbr".split()
+# Names of elements, with a space on both sides of each.
+_IN_LINES = (
+    " a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark nobr q s samp small span "
+    "strike strong sub sup time tt u var wbr "
 )
-_BETWEEN_LINES = frozenset(
-    "address article aside audio blockquote body br button canvas caption center col colgroup dd details dialog div dl "
+_BETWEEN_LINES = (
+    " address article aside audio blockquote body br button canvas caption center col colgroup dd details dialog div dl "
     "dt embed fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 head header hr html iframe input legend li link "
     "main map menu meta nav noscript object ol optgroup option p param picture pre progress script section select "
-    "source style summary svg table tbody td textarea tfoot th thead title tr track ul video".split()
+    "source style summary svg table tbody td textarea tfoot th thead title tr track ul video "
 )
 _MARKDOWN = re.compile(
     r"""^\ {0,3}(?:\#{1,6}\ |[-*+]\ |\d{1,9}[.)]\ |>|```|~~~|=+[ ]*$|[ |:]*--[-| :]*$|\[[^\]\n]+\]:)  # lines
@@ -205,7 +206,7 @@ def _plain(token: Any) -> str:
 
 def _without(tag: re.Match[str]) -> str:
     """What stands in the place of a tag: itself, if there is none of that name."""
-    name = tag[1].lower()
+    name = f" {tag[1].lower()} "
     return "\n" if name in _BETWEEN_LINES else "" if name in _IN_LINES else tag[0]
 
 
