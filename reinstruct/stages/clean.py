@@ -32,10 +32,10 @@ _IN_LINES = (
     "strike strong sub sup time tt u var wbr "
 )
 _BETWEEN_LINES = (
-    " address article aside audio blockquote body br button canvas caption center col colgroup dd details dialog div dl "
-    "dt embed fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 head header hr html iframe input legend li link "
-    "main map menu meta nav noscript object ol optgroup option p param picture pre progress script section select "
-    "source style summary svg table tbody td textarea tfoot th thead title tr track ul video "
+    " address article aside audio blockquote body br button canvas caption center col colgroup dd details dialog div "
+    "dl dt embed fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 head header hr html iframe input legend li "
+    "link main map menu meta nav noscript object ol optgroup option p param picture pre progress script section "
+    "select source style summary svg table tbody td textarea tfoot th thead title tr track ul video "
 )
 _MARKDOWN = re.compile(
     r"""^\ {0,3}(?:\#{1,6}\ |[-*+]\ |\d{1,9}[.)]\ |>|```|~~~|=+[ ]*$|[ |:]*--[-| :]*$|\[[^\]\n]+\]:)  # lines
