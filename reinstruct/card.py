@@ -35,7 +35,7 @@ HUB_SIZES = (
 )
 
 FIELDS = {
-    "id": "unique and stable between runs",
+    "id": "as the source gives it, or made from the text; the same in every run",
     "instruction": "what is asked",
     "input": "what the instruction is about, where it is kept apart",
     "output": "the response",

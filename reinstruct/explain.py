@@ -5,6 +5,7 @@ reinstruct explain TEXT | FILE | - [--rules PRESET]
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,18 +121,31 @@ def _repetition(text: str, rules: DropRepetitive, *, rejected: bool) -> Judged:
 
 
 def read_text(given: str) -> str:
-    """The text itself, of the file of that name, or of standard input for "-". CorpusError where a file is no text."""
+    """The text itself, of the file of that name, or of standard input for "-"; without a byte order mark and with
+    newlines at line ends, as a corpus gives it. CorpusError for a missing or unreadable file and for bytes that are no
+    UTF-8.
+    """
     if given == "-":
-        return sys.stdin.read()
-    path = Path(given) if len(given) < 1000 and "\n" not in given else None
-    if path is None or not path.is_file():
-        if path is not None and (path.is_dir() or (path.suffix and " " not in given)):
-            raise CorpusError(f"there is no file {given}; to explain a text of one word, give it through -")
-        return given
+        return _decoded(sys.stdin.buffer.read(), "standard input")
+    path = Path(given)
     try:
-        return path.read_text(encoding="utf-8")
+        if path.is_file():
+            return _decoded(path.read_bytes(), given)
+        is_name = path.is_dir() or bool(path.suffix and not re.search(r"[ \n]", given))
+    except PermissionError as error:
+        raise CorpusError(f"{given} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError):  # too long for a name, or with characters that no name has: a text
+        is_name = False
+    if is_name:
+        raise CorpusError(f"there is no file {given}; to explain a text of one word, give it through -")
+    return _decoded(given.encode(errors="surrogateescape"), "the text")
+
+
+def _decoded(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{given} is not UTF-8 text") from error
+        raise CorpusError(f"{name} is not UTF-8: byte {error.start:,} is {raw[error.start]:#04x}") from error
 
 
 def table(judged: list[Judged]) -> Table:

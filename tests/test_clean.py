@@ -28,7 +28,14 @@ def cleaned(stage, text):
         ("3. three\n4. four", "3. three\n4. four"),
         ("```py\nx = '*'\n```", "x = '*'"),
         ("![a mill](mill.png) and `code`", "a mill and code"),
-        ("one<br>two <b>bold</b>\n\n<div>gone</div>", "onetwo bold"),
+        ("one<br>two <b>bold</b>\n\n<div>kept</div>", "one\ntwo bold\n\nkept"),
+        ("<div align=center>\n  A <b>mill</b> &amp; more.\n</div>\n\nafter", "A mill & more.\n\nafter"),
+        ("<details><summary>How</summary>\n\n*By hand.*\n\n</details>", "How\n\nBy hand."),
+        ("<!-- a\n\nb -->\n<script>\nc()\n\nd()\n</script>\n<style>e</style>\n\nafter<!-- f -->", "after"),
+        ("<pre>\nif x:\n    y\n</pre>", "if x:\n    y"),
+        ("- one\n\n  <p>two</p>\n- three", "- one\n  two\n- three"),
+        ("<not a tag but> a line of *List<String>*", "<not a tag but> a line of List<String>"),
+        ("<name>\n\nwrote", "<name>\n\nwrote"),
         ("| a | b |\n|---|---|\n| 1 | 2 |", "a\n\nb\n\n1\n\n2"),
         ("Title\n=====\nline one\nline two", "Title\n\nline one\nline two"),
         ("5 * 3 * 2 = 30 and snake_case_name", "5 * 3 * 2 = 30 and snake_case_name"),
@@ -38,6 +45,23 @@ def cleaned(stage, text):
 )
 def test_markdown_becomes_plain_paragraphs(markdown, plain):
     assert plain_markdown(markdown) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<not a tag but> a line",
+        "    indented, 2*3*4 = 24\n\n\nC:\\_drive, a < b and b > c; snake_case_name",
+        "Dear <name>,\r\n\tI came - and saw (that [1] is).",
+    ],
+)
+def test_text_without_marks_is_left_alone_unless_it_is_called_markdown(text):
+    assert cleaned(ToPlainText(), text) == text
+
+
+@pytest.mark.parametrize("part", ["<", "<a ", "<!--", "<script>", "*a", "`", "_", "--", "[", "\\["])
+def test_marks_without_an_end_are_read_once(part):
+    assert ToPlainText().apply(Document(id="d", text=part * 3000 + "<b>"))
 
 
 def test_pages_go_through_the_extractor_and_the_rest_through_markdown():
@@ -106,6 +130,38 @@ def test_boilerplate_lines_go(line):
     ],
 )
 def test_prose_that_sounds_alike_stays(line):
+    assert cleaned(DropBoilerplate(), f"{PROSE}\n{line}") == f"{PROSE}\n{line}"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_row"),
+    [
+        ("a | b |", True),
+        ("a >  b · c", True),
+        ("a | | c", True),
+        ("a || c", False),
+        ("| a | b |", False),
+        ("a | b>c | d", False),
+        (f"{'x' * 30}   | b | c", True),
+        (f"{'x' * 31} | b | c", False),
+        ("a | b | c. ", False),
+    ],
+)
+def test_rows_of_links_are_short_labels_with_marks_between(line, is_row):
+    assert cleaned(DropBoilerplate(), f"{PROSE}\n{line}") == (PROSE if is_row else f"{PROSE}\n{line}".strip())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{' | '.join(f'Topic {n}' for n in range(2000))} | Read our guide. It is good.",
+        f"x{' > x' * 2000}>",
+        f"Share this{' ' * 1_000_000}x",
+        f"Leave a reply{' ' * 1_000_000}x",
+    ],
+)
+def test_lines_that_are_nearly_boilerplate_end(line):
+    """Searched with ways to begin anew, each of these would take hours and more."""
     assert cleaned(DropBoilerplate(), f"{PROSE}\n{line}") == f"{PROSE}\n{line}"
 
 

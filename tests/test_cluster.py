@@ -109,6 +109,18 @@ def test_pruning_does_not_depend_on_the_order_of_rows():
         )
 
 
+def test_rows_that_share_an_id_are_pruned_one_by_one():
+    texts = [(RIVERS if at % 2 else LOANS).format(at * 37) for at in range(40)]
+    records = frame(*(pair(f"p{at % 20}", text, (at * 7 % 10) / 10) for at, text in enumerate(texts)))
+    for by in ("k-center", "distance"):
+        stage = PruneClusters(share=0.1, clusters=2, by=by)
+        gone = judged(stage, records).filter(pl.col("reason") == "pruned")["document"].to_list()
+        assert len(gone) == 4
+        assert sorted(gone) == sorted(
+            judged(stage, records.reverse()).filter(pl.col("reason") == "pruned")["document"].to_list()
+        )
+
+
 def test_shares_are_rounded_down_and_clusters_are_large_enough_for_one():
     assert len(pruned(PruneClusters(share=0.05), mixed(19))) == 0
     assert len(pruned(PruneClusters(share=0.05, by="distance"), mixed(20))) == 1  # 200 clusters would be empty ones

@@ -226,6 +226,24 @@ def test_explain_on_the_command_line(tmp_path: Path):
         read_text("missing.txt")
 
 
+@pytest.mark.parametrize("text", ["word " * 80, "word" * 80, "河水" * 200 + ".x", "nul\0", "one line.\ntwo.x"])
+def test_a_text_that_no_file_can_be_named_like_is_itself(text: str):
+    assert read_text(text) == text
+
+
+def test_explained_are_texts_in_utf8_alone_read_as_a_corpus_is(tmp_path: Path):
+    page = tmp_path / "page.txt"
+    page.write_bytes("\ufeffcafé\r\nau lait".encode())
+    assert read_text(str(page)) == "café\nau lait"
+    page.write_bytes(b"caf\xe9")
+    with pytest.raises(CorpusError, match=r"page\.txt is not UTF-8: byte 3 is 0xe9"):
+        read_text(str(page))
+    with pytest.raises(CorpusError, match="the text is not UTF-8: byte 3 is 0xe9"):
+        read_text("caf\udce9 au lait")  # as a byte of an argument comes that is none
+    piped = CliRunner().invoke(app, ["explain", "-"], input=b"caf\xe9 au lait")
+    assert "standard input is not UTF-8: byte 3 is 0xe9" in str(piped.exception)
+
+
 def han(n: int, mark: str = "") -> str:
     return mark + "".join(chr(0x4E00 + (7 * k) % 900) for k in range(n))
 

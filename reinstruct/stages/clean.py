@@ -6,13 +6,14 @@ turned away with a reason.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
@@ -23,19 +24,39 @@ from reinstruct.stage import Transform
 
 _IS_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html|<head|<body)\b", re.IGNORECASE)
 _HAS_BLOCKS = re.compile(r"<(?:p|div|h[1-6]|ul|ol|table|article|section)\b[^>]*>", re.IGNORECASE)
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
+_TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
+_UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)|<[!?][^<>]*>", re.DOTALL | re.IGNORECASE)
+# Names of elements, with a space on both sides of each.
+_IN_LINES = (
+    " a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark nobr q s samp small span "
+    "strike strong sub sup time tt u var wbr "
+)
+_BETWEEN_LINES = (
+    " address article aside audio blockquote body br button canvas caption center col colgroup dd details dialog div "
+    "dl dt embed fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 head header hr html iframe input legend li "
+    "link main map menu meta nav noscript object ol optgroup option p param picture pre progress script section "
+    "select source style summary svg table tbody td textarea tfoot th thead title tr track ul video "
+)
+_MARKDOWN = re.compile(
+    r"""^\ {0,3}(?:\#{1,6}\ |[-*+]\ |\d{1,9}[.)]\ |>|```|~~~|=+[ ]*$|[ |:]*--[-| :]*$|\[[^\]\n]+\]:)  # lines
+    | \*\*\S | \]\( | \]\[ | <https?:// | `[^`\n]+` | &\#?\w+; | (?<!\w)([*_])\w[^*_\n]*\1(?!\w)     # in lines""",
+    re.MULTILINE | re.VERBOSE,
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\u00ad]")
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
 @dataclass(frozen=True)
 class ToPlainText(Transform[Document, Document]):
-    """Markup to plain paragraphs. `markup` is html, markdown, or auto: HTML where the text is a page, else Markdown.
+    """Markup to plain paragraphs. `markup` is html, markdown, or auto: HTML where the text is a page, Markdown where it
+    has marks of Markdown or tags, and else the text as it is.
 
     HTML goes through the extractor of the `web` extra, which leaves out menus, banners and footers. Of Markdown,
-    headers, list items and paragraphs become lines, links their text, images their description; code stays as it is.
+    headers, list items and paragraphs become lines, links their text, images their description; code stays as it is,
+    and so does what is in angle brackets and no HTML. Of HTML within Markdown the text stays.
     """
 
+    version: ClassVar[int] = 2
     markup: str = "auto"
 
     def __post_init__(self) -> None:
@@ -43,6 +64,8 @@ class ToPlainText(Transform[Document, Document]):
 
     def apply(self, record: Document) -> Document | Drop:
         is_page = self.markup == "html" or (self.markup == "auto" and _is_page(record.text))
+        if not is_page and self.markup == "auto" and not _is_markdown(record.text):
+            return record if record.text.strip() else Drop("empty_text")
         text = extract_text(record.text, record.url) if is_page else plain_markdown(record.text)
         return replace(record, text=text) if text.strip() else Drop("empty_text", "no text is left of the markup")
 
@@ -92,7 +115,7 @@ class DropBoilerplate(Transform[Document, Document]):
         return record if len(text) == len(record.text) else replace(record, text=text)
 
     def _is_boilerplate(self, line: str) -> bool:
-        return bool(_PHRASES.search(line) and len(line.split()) <= self.max_words) or bool(_LINK_ROW.match(line))
+        return bool(_PHRASES.search(line) and len(line.split()) <= self.max_words) or _is_link_row(line)
 
 
 def plain_markdown(text: str) -> str:
@@ -102,6 +125,19 @@ def plain_markdown(text: str) -> str:
 
 def _is_page(text: str) -> bool:
     return bool(_IS_HTML.match(text)) or len(_HAS_BLOCKS.findall(text[:20_000])) >= 3
+
+
+def _is_markdown(text: str) -> bool:
+    """Whether any of it has a meaning in Markdown. Read as Markdown, plain text would lose indents and escapes."""
+    return bool(_MARKDOWN.search(text)) or any(_without(tag) != tag[0] for tag in _TAG.finditer(text))
+
+
+def _is_link_row(line: str) -> bool:
+    """At least two short labels, each with a mark behind it, and perhaps a last one."""
+    *labels, last = _LINK_MARK.split(line)
+    if len(labels) < 2 or not all(labels):
+        return False
+    return all(len(label.strip()) <= 30 and not _NO_LABEL.search(label) for label in (*labels, last))
 
 
 def _is_stub(line: str) -> bool:
@@ -145,13 +181,33 @@ def _blocks(tokens: list[Any]) -> Iterator[str]:
             kind, number = marks[-1]
             marks[-1] = (kind, number + 1)
             mark = "  " * (len(marks) - 1) + ("- " if kind == "b" else f"{number}. ")
-        elif token.type in ("inline", "fence", "code_block"):
-            text = _inline(token) if token.type == "inline" else token.content.rstrip("\n")
+        elif token.type in ("inline", "fence", "code_block", "html_block"):
+            text = _plain(token)
+            if not text and token.type == "html_block":
+                continue
             if marks:
                 items.append(mark + text)
                 mark = "  " * len(marks)
             else:
                 yield text
+
+
+def _plain(token: Any) -> str:
+    match token.type:
+        case "inline":
+            return _inline(token)
+        case "html_block":
+            tidy = str.rstrip if "<pre" in token.content.lower() else str.strip
+            text = html.unescape(_TAG.sub(_without, _UNSEEN.sub("", token.content)))
+            return "\n".join(filter(None, map(tidy, text.split("\n"))))
+        case _:
+            return token.content.rstrip("\n")
+
+
+def _without(tag: re.Match[str]) -> str:
+    """What stands in the place of a tag: itself, if there is none of that name."""
+    name = f" {tag[1].lower()} "
+    return "\n" if name in _BETWEEN_LINES else "" if name in _IN_LINES else tag[0]
 
 
 def _inline(token: Any) -> str:
@@ -163,6 +219,8 @@ def _inline(token: Any) -> str:
             parts.append("\n")
         elif child.type == "image":
             parts.append(_inline(child))
+        elif child.type == "html_inline":
+            parts.append(_TAG.sub(_without, _UNSEEN.sub("", child.content)))
     return "".join(parts)
 
 
@@ -175,13 +233,14 @@ _PHRASES = re.compile(
     | (?:enable|turn\ on|disabled?)\ javascript | javascript\ (?:is|must\ be|to\ be)\ (?:\w+\ )?(?:enabled|disabled)
     | (?:share|tweet|pin|like|follow)\ (?:this|us)?\ ?(?:on|via|with)
         \ (?:facebook|twitter|x|pinterest|instagram|linkedin|reddit)
-    | share\ this(?:\ (?:post|article|page|story))?\s*:?\s*$ | click\ to\ (?:share|print|email)
+    | share\ this(?:\ (?:post|article|page|story))?\s*+(?::\s*+)?$ | click\ to\ (?:share|print|email)
     | (?:log|sign)\ in\ to\ (?:leave|post|reply|comment|your\ account)
-    | leave\ a\ (?:reply|comment)\s*(?:cancel\ reply)?\s*$
+    | leave\ a\ (?:reply|comment)\s*+(?:cancel\ reply\s*+)?$
     | skip\ to\ (?:main\ |the\ )?(?:content|navigation) | back\ to\ (?:top|home)\s*$ | you\ are\ here\s*:
     | (?:privacy\ policy|terms\ of\ (?:use|service)|terms\ (?:and|&)\ conditions)\s*(?:[|,·•]|and\b|$)
     | your\ email\ address\ will\ not\ be\ published | required\ fields\ are\ marked
     )|(?:©|\(c\)|copyright)\s*(?:©\s*)?(?:\d{4}|by\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_LINK_ROW = re.compile(r"\s*(?:[^|>»·•.!?]{1,30}\s*(?:[|»·•]|\s>\s)\s*){2,}[^|>»·•.!?]{0,30}\s*$")
+_LINK_MARK = re.compile(r"[|»·•]|\s>\s")
+_NO_LABEL = re.compile(r"[>.!?]")

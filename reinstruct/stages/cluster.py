@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from reinstruct.draw import draw_int
 from reinstruct.errors import RecipeError
@@ -43,6 +43,7 @@ class PruneClusters(Gather[Pair]):
     that of Sener and Savarese 2018, https://arxiv.org/abs/1708.00489.
     """
 
+    version: ClassVar[int] = 2
     share: float = 0.05
     clusters: int = 200
     distance: str = "cycle_distance"
@@ -70,23 +71,27 @@ class PruneClusters(Gather[Pair]):
             yield all_kept(rows.height)
             return
         records = pl.concat(list(rows.read("id", self.field, "scores")))
-        ordered = records.sort("id")
-        worst = self._worst(ordered["id"].to_list(), ordered[self.field].to_list(), self._distances(ordered))
-        yield records.select(reason=unless(~pl.col("id").is_in(sorted(worst)), "pruned"))
+        # A corpus may give several rows one id: they are told apart by their places, and in order by all that counts.
+        rated = records.with_row_index("row").with_columns(pl.Series("distance", self._distances(records)))
+        ordered = rated.sort("id", self.field, "distance", "row")
+        worst = self._worst(*(ordered[name].to_list() for name in ("id", self.field, "distance")))
+        gone = ordered["row"].gather(worst)
+        yield records.select(reason=unless(~pl.int_range(pl.len(), dtype=gone.dtype).is_in(gone.implode()), "pruned"))
 
-    def _worst(self, keys: list[str], texts: list[str], distances: list[float]) -> set[str]:
+    def _worst(self, keys: list[str], texts: list[str], distances: list[float]) -> list[int]:
+        """The places of those to prune."""
         import numpy as np
 
         points = trigram_points(texts)
         count = max(1, min(self.clusters, len(keys) // self.least))
         labels = k_means(points, starts(keys, count, self.seed))
-        worst: set[str] = set()
+        worst: list[int] = []
         for label in range(count):
             members = np.flatnonzero(labels == label)
             kept = len(members) - int(len(members) * self.share)
             costs = [distances[member] for member in members]
             ranked = k_center(points[members], costs) if self.by == "k-center" else by_cost(costs)
-            worst.update(keys[members[place]] for place in ranked[kept:])
+            worst.extend(int(members[place]) for place in ranked[kept:])
         return worst
 
     def _distances(self, records: pl.DataFrame) -> list[float]:

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -17,7 +18,8 @@ from reinstruct.errors import expect
 from reinstruct.records import R
 from reinstruct.stage import Transform
 
-_EMAIL = r"[\w.!#$%&*+/=?^`{|}~-]+@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b"
+# Matches what could be the name before an @ in any case, so that a long run of such characters is gone over once.
+_EMAIL = r"[\w.!#$%&*+/=?^`{|}~-]++(?:@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b)?"
 _IPV4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)"
 _IPV6 = r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"
 _PHONE = (
@@ -32,7 +34,7 @@ _SECRET = (
     r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[\s\S]*?-----END (?:[A-Z]+ )*PRIVATE KEY-----"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{35}(?![\w-])|\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{22,}\b"
     r"|\bglpat-[\w-]{20,}|\bxox[abprs]-[\w-]{10,}|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}\b|\bhf_[A-Za-z0-9]{30,}\b"
-    r"|\bsk-(?:[a-z]+-)*(?=[\w-]*\d)[\w-]{20,}|\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[\w-]{50,}"
+    r"|\bsk-(?=[\w-]{0,200}\d)[\w-]{20,}|\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[\w-]{50,}"
     r"|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"
 )
 _UNICAST = ipaddress.ip_network("2000::/3")
@@ -48,6 +50,7 @@ class Scrub(Transform[R, R]):
     "version" or the like is none. Phone numbers need a country code, or the form of North American ones.
     """
 
+    version: ClassVar[int] = 2
     fields: tuple[str, ...] = ("text",)
     kinds: tuple[str, ...] = ("secret", "email", "iban", "card", "ip", "phone")
 
@@ -61,8 +64,8 @@ class Scrub(Transform[R, R]):
 
     def masked(self, text: str) -> str:
         """The text without what it may not show."""
-        for kind, (pattern, is_one) in _KINDS.items():
-            if kind in self.kinds:
+        for kind, (pattern, is_one, part) in _KINDS.items():
+            if kind in self.kinds and part in text:
                 text = pattern.sub(lambda match: f"[{kind}]" if is_one(match) else match[0], text)  # noqa: B023
         return text
 
@@ -74,7 +77,11 @@ def _is_public(match: re.Match[str]) -> bool:
         return False
     if address.version == 6 and address not in _UNICAST:  # "a::b" is more often code than an address
         return False
-    return address.is_global and not _VERSION.search(match.string, 0, match.start())
+    return address.is_global and not _VERSION.search(match.string, max(0, match.start() - 20), match.start())
+
+
+def _is_email(match: re.Match[str]) -> bool:
+    return "@" in match[0]
 
 
 def _is_iban(match: re.Match[str]) -> bool:
@@ -97,12 +104,13 @@ def _always(match: re.Match[str]) -> bool:
     return bool(match[0])
 
 
-# In this order: what is longer and surer first, so that no card is taken for a phone number.
-_KINDS: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], bool]]] = {
-    "secret": (re.compile(_SECRET), _always),
-    "email": (re.compile(_EMAIL), _always),
-    "iban": (re.compile(_IBAN), _is_iban),
-    "card": (re.compile(_CARD), _is_card),
-    "ip": (re.compile(f"{_IPV4}|{_IPV6}"), _is_public),
-    "phone": (re.compile(_PHONE), _is_phone),
+# In this order: what is longer and surer first, so that no card is taken for a phone number. With each a part that all
+# of its kind have: most texts have no @, and are done in a hundredth of the time.
+_KINDS: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], bool], str]] = {
+    "secret": (re.compile(_SECRET), _always, ""),
+    "email": (re.compile(_EMAIL), _is_email, "@"),
+    "iban": (re.compile(_IBAN), _is_iban, ""),
+    "card": (re.compile(_CARD), _is_card, ""),
+    "ip": (re.compile(f"{_IPV4}|{_IPV6}"), _is_public, ""),
+    "phone": (re.compile(_PHONE), _is_phone, ""),
 }
