@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+from html import unescape
 
 import pytest
 
@@ -161,10 +162,26 @@ def test_archives_and_pages_give_documents_alone(tmp_path):
         ('<meta charset="gb2312">中文'.encode("gb18030"), "", '<meta charset="gb2312">中文'),
         (b"caf\xe9", "no-such-charset", "café"),
         ("Grüße".encode(), "latin-1", "Grüße"),
+        *((b"caf\xe9", odd, "café") for odd in ("undefined", "idna", "hex", "base64", "punycode", "unicode_escape")),
+        (b'<meta charset="rot13">caf\xe9', "", '<meta charset="rot13">café'),
+        (b"+2AA- \xe9", "utf-7", "? \ufffd"),
     ],
 )
 def test_pages_are_decoded_as_browsers_do(raw, declared, text):
     assert decode_page(raw, declared) == text
+
+
+@pytest.mark.parametrize("odd", ["\x08", "\x1b", "\ufffe", "&#1;", "&#008", "&#x1B;", "&#65535;"])
+def test_one_forbidden_character_does_not_cost_the_page(odd):
+    text = extract_text(page(1).decode().replace("old mill", f"old{odd} mill"))
+    assert "It is 1 miles long." in text
+    assert "past the old mill towards" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("fine", ["&#10;", "&#127;", "&#12345;", "&#x1F600;", "&#x20AC;"])
+def test_other_references_are_left_to_the_extractor(fine):
+    plain = extract_text(page(1).decode().replace("old mill", f"old{unescape(fine)} mill"))
+    assert extract_text(page(1).decode().replace("old mill", f"old{fine} mill")) == plain
 
 
 def test_a_page_without_text_is_empty_and_a_licence_is_found():

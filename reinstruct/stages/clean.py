@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
@@ -36,6 +36,7 @@ class ToPlainText(Transform[Document, Document]):
     headers, list items and paragraphs become lines, links their text, images their description; code stays as it is.
     """
 
+    version: ClassVar[int] = 2
     markup: str = "auto"
 
     def __post_init__(self) -> None:
