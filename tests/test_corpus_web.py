@@ -199,16 +199,23 @@ def test_a_folder_of_pages_and_texts_is_one_corpus(tmp_path):
     assert "It is 1 miles long." in found[1].text
 
 
-def pdf(text):
-    """A PDF of one page, as small as they come."""
-    stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+def pdf(*texts, filters=None):
+    """A PDF of pages with a text each, as small as they come. `filters`: page -> the filter it claims."""
+    count = len(texts)
+    kids = b" ".join(b"%d 0 R" % (4 + 2 * n) for n in range(count))
     bodies = [
         b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>/MediaBox[0 0 612 792]>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, count),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
     ]
+    for n, text in enumerate(texts):
+        stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+        packed = f"/Filter/{filters[n]}".encode() if filters and n in filters else b""
+        bodies += [
+            b"<</Type/Page/Parent 2 0 R/Contents %d 0 R/Resources<</Font<</F1 3 0 R>>>>/MediaBox[0 0 612 792]>>"
+            % (5 + 2 * n),
+            b"<</Length %d%s>>stream\n%s\nendstream" % (len(stream), packed, stream),
+        ]
     out = io.BytesIO(b"%PDF-1.4\n")
     out.seek(0, 2)
     places = []
@@ -217,8 +224,8 @@ def pdf(text):
         out.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
     start = out.tell()
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    out.write(b"xref\n0 6\n0000000000 65535 f \n" + table)
-    out.write(b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % start)
+    out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(bodies) + 1) + table)
+    out.write(b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(bodies) + 1, start))
     return out.getvalue()
 
 
@@ -228,6 +235,27 @@ def test_pdf_files_give_the_text_of_their_pages(tmp_path):
     for name, content in (("b.pdf", b"%PDF-1.4 nothing more"), ("c.pdf", random.Random(0).randbytes(500))):
         (bad,) = read(tmp_path / name, content)
         assert bad.reason == "corrupt_file"
+
+
+def test_a_page_of_a_pdf_that_cannot_be_read_does_not_cost_the_others(tmp_path):
+    content = pdf("One", "Two", "Three", filters={1: "NoSuchFilter"})
+    bad, document = read(tmp_path / "a.pdf", content)
+    assert document.text == "One\n\nThree"
+    assert (bad.id, bad.reason) == ("a.pdf:2", "corrupt_page")
+    assert bad.detail.startswith("page 2: ")
+    (bad,) = read(tmp_path / "b.pdf", pdf("One", filters={0: "JBIG2Decode"}))
+    assert bad.reason == "corrupt_page"
+
+
+@pytest.mark.parametrize(("password", "outcome"), [("", "Words"), ("secret", "encrypted")])
+def test_pdf_files_encrypted_with_aes_are_read_where_they_ask_for_no_password(tmp_path, password, outcome):
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf("Words"))))
+    writer.encrypt(password, owner_password="owner", algorithm="AES-256")
+    writer.write(tmp_path / "made.pdf")
+    (found,) = read(tmp_path / "a.pdf", (tmp_path / "made.pdf").read_bytes())
+    assert (found.reason if isinstance(found, Rejected) else found.text) == outcome
 
 
 @pytest.mark.parametrize(
