@@ -4,6 +4,7 @@ import gzip
 import io
 import random
 from html import unescape
+from importlib.util import find_spec
 
 import pytest
 
@@ -89,6 +90,26 @@ def test_what_is_no_page_is_rejected_with_its_reason(tmp_path):
     assert outcomes(found) == ["http_status", "not_text", "empty_text", "3", "4", "5", "not_http", "7"]
     assert [found[n].text for n in (3, 4, 5)] == ["plain words", "hello world", "packed words"]
     assert (found[0].detail, found[0].record) == ("byte 0: 404", "http://x.org/0")
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "outcome"),
+    [
+        ("x-gzip", gzip.compress(b"packed words"), "packed words"),
+        ("Identity", b"packed words", "packed words"),
+        ("UTF-8", b"packed words", "packed words"),
+        ("gzip, br", b"\x1f\x8b", "unknown_coding"),
+        ("zstd", b"\x28\xb5\x2f\xfd", "unknown_coding"),
+        ("br", b"\x8b\x05\x80packed words\x03", "packed words" if find_spec("brotli") else "unknown_coding"),
+        ("br", b"packed words", "packed words" if find_spec("brotli") else "unknown_coding"),
+        ("br", b"\xff\xfe\xfd", "unknown_coding"),
+        ("gzip", gzip.compress(b"words " * 3_000_000), "too_large"),
+    ],
+)
+def test_content_codings_are_undone_or_the_page_is_rejected(tmp_path, coding, body, outcome):
+    raw = response(0, body, mime="text/plain", extra=f"Content-Encoding: {coding}\r\n")
+    (found,) = read(tmp_path / "a.warc.gz", archive([raw])[0])
+    assert (found.reason if isinstance(found, Rejected) else found.text) == outcome
 
 
 def test_wet_files_give_their_text(tmp_path):

@@ -18,6 +18,7 @@ from reinstruct.corpus.members import Member, OpenAt, boundary, members
 from reinstruct.corpus.page import EXTRA, MAX_BYTES, decode_page, extract_text, licence_link
 from reinstruct.corpus.rows import Block, Row, batched
 from reinstruct.corpus.source import WHOLE, Range, SourceFile
+from reinstruct.corpus.streams import PIECE
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Drop
 
@@ -26,6 +27,8 @@ _HTML = ("text/html", "application/xhtml+xml")
 _PLAIN = ("text/plain", "text/markdown")
 _PAGES = ("response", "conversion", "resource")
 _BUFFER = 64 << 10
+# Content codings that pack a page; warcio leaves those it does not know as they are, which is no text.
+_CODINGS = ("gzip", "deflate", "br", "zstd", "compress", "dcb", "dcz", "exi", "lzma", "xz", "bzip2")
 
 
 class _Record(NamedTuple):
@@ -172,10 +175,59 @@ def _content(record: _Record, body: bytes) -> tuple[bytes, str, str] | Drop:
         status = http.get_statuscode()
         if status != "200":
             return Drop("http_status", status)
-        payload = ArcWarcRecord("warc", "response", record.headers, stream, http, "", len(body)).content_stream().read()
+        coding = _coding(http)
+        if isinstance(coding, Drop):
+            return coding
+        found = ArcWarcRecord("warc", "response", record.headers, stream, http, "", len(body)).content_stream()
+        payload = found.read(MAX_BYTES + 1)  # a packed page may be a thousand times as large as its record
+        payload = _without_brotli(payload) if coding == "br" else payload
     except (StatusAndHeadersParserException, EOFError, ValueError, OSError, zlib.error) as error:
         return Drop("not_http", str(error))
+    if isinstance(payload, Drop):
+        return payload
+    if len(payload) > MAX_BYTES:
+        return Drop("too_large", f"a page of over {MAX_BYTES:,} bytes")
     return _readable(payload, http.get_header("Content-Type") or "")
+
+
+def _coding(http: Any) -> str | Drop:
+    """How the body is packed, or why that cannot be undone. The header is left such that warcio undoes all but br.
+
+    Names that are no compression, such as utf-8, are servers' mistakes and mean nothing.
+    """
+    given = (http.get_header("Content-Encoding") or "").lower()
+    codings = [coding.removeprefix("x-") for coding in re.split(r"[\s,]+", given)]
+    packed = [coding for coding in codings if coding in _CODINGS]
+    coding = packed[0] if packed else ""
+    if len(packed) > 1 or coding not in ("", "gzip", "deflate", "br"):
+        return Drop("unknown_coding", given)
+    http.replace_header("Content-Encoding", "" if coding == "br" else coding)
+    return coding
+
+
+def _without_brotli(body: bytes) -> bytes | Drop:
+    """The page, or its beginning where it is larger than a page may be. warcio's own way fails with brotli 1.2."""
+    try:
+        import brotli  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        return Drop("unknown_coding", f"br needs {error.name}: {EXTRA}")
+    machine, parts, size = brotli.Decompressor(), list[bytes](), 0
+    try:
+        for start in range(0, len(body), PIECE):
+            parts.append(machine.process(body[start : start + PIECE]))
+            size += len(parts[-1])
+            if size > MAX_BYTES:
+                break
+    except brotli.error as error:
+        return Drop("unknown_coding", f"br: {error}") if _is_binary(body) else body  # stored unpacked, the header kept
+    return b"".join(parts)
+
+
+def _is_binary(body: bytes) -> bool:
+    try:
+        return "\0" in body.decode()
+    except UnicodeDecodeError:
+        return True
 
 
 def _readable(body: bytes, content_type: str) -> tuple[bytes, str, str] | Drop:
