@@ -146,6 +146,19 @@ def test_damage_costs_the_record_it_lies_in(tmp_path, packed):
     assert found[2].id.endswith(f":{places[2]}")
 
 
+def test_damage_in_a_member_of_many_records_does_not_cost_the_next_member(tmp_path):
+    noise = random.Random(0)
+    pages = [response(n, noise.randbytes(15_000).hex().encode(), mime="text/plain") for n in range(10)]
+    first, second = (gzip.compress(b"".join(some), mtime=0) for some in (pages[:5], pages[5:]))
+    damaged = bytearray(first)
+    damaged[-8] ^= 0xFF  # of the check sum: found where more was unpacked than lies before the second member
+    found = read(tmp_path / "a.warc.gz", bytes(damaged) + second)
+    assert [outcome for outcome in outcomes(found) if len(outcome) == 1][-5:] == ["5", "6", "7", "8", "9"]
+    (bad,) = (record for record in found if isinstance(record, Rejected))
+    assert (bad.id.partition("+")[0], bad.reason) == ("a.warc.gz:0", "corrupt_file")
+    assert bad.detail.startswith("byte 0+")
+
+
 def test_one_member_may_hold_many_records(tmp_path):
     raw, _ = archive([response(n) for n in range(3)], packed=False)
     assert outcomes(read(tmp_path / "a.warc.gz", gzip.compress(raw))) == ["0", "1", "2"]

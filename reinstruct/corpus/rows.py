@@ -24,13 +24,14 @@ RAW_CHARS = 500
 
 
 class Row(NamedTuple):
-    """One row as read. `at` says where: its first byte (of the decompressed file), or the count of rows before it.
+    """One row as read. `at` says where: its first byte (of the decompressed file), or the count of rows before it; of a
+    packed archive a member's first byte, followed by +N for a record before which N unpacked bytes of the member lie.
 
     `value` is a finished record, a row by column, or why there is neither. `raw` is kept for the report; empty where
     the file has no text of a row (Parquet).
     """
 
-    at: int
+    at: int | str
     raw: bytes
     value: Record | dict[str, Any] | Drop
     unit: str = "byte"

@@ -29,6 +29,7 @@ _PAGES = ("response", "conversion", "resource")
 _BUFFER = 64 << 10
 # Content codings that pack a page; warcio leaves those it does not know as they are, which is no text.
 _CODINGS = ("gzip", "deflate", "br", "zstd", "compress", "dcb", "dcz", "exi", "lzma", "xz", "bzip2")
+_Place = tuple[int, int]
 
 
 class _Record(NamedTuple):
@@ -57,19 +58,20 @@ def _rows(open_at: OpenAt, file: SourceFile, within: Range) -> Iterator[Row]:
     if file.size and not start and not (head := next(open_at(0), b"")).startswith(begins):
         raise CorpusError(f"{file.name} is not a {'gzipped ' * compressed}WARC file: it begins with {head[:8]!r}")
     while 0 <= start < stop:
-        at, damaged = start, False
-        for at, record in _records(open_at, file, start, stop):
+        member, damaged = start, False
+        for (member, inside), record in _records(open_at, file, start, stop):
             damaged = isinstance(record, Drop)
             value = record if isinstance(record, Drop) else _page(record, file)
             if value is not None:
-                yield Row(at, _shown(record), value)
-        start = boundary(open_at, at + 1, compressed=compressed) if damaged else stop
+                yield Row(f"{member}+{inside}" if inside else member, _shown(record), value)
+        start = boundary(open_at, member + 1, compressed=compressed) if damaged else stop
 
 
-def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterator[tuple[int, _Record | Drop]]:
-    """(first byte, record) of each record from `start` to `stop`; what is damaged ends them with a Drop.
+def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterator[tuple[_Place, _Record | Drop]]:
+    """(place, record) of each record from `start` to `stop`; what is damaged ends them with a Drop.
 
-    The place of a record is its member's first byte; those that share a member are told apart by what was read of it.
+    The place is the first byte in the file: of the record, or in a .gz of its member, and then how many bytes of the
+    unpacked member lie before the record.
     """
     for member in members(open_at, start, compressed=is_compressed(file.name)):
         stream = io.BufferedReader(member, _BUFFER)
@@ -78,19 +80,19 @@ def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterat
             return
         while True:
             _skip_blank(stream)
-            at = member.start + stream.tell()
+            place = (member.start, stream.tell()) if is_compressed(file.name) else (member.start + stream.tell(), 0)
             if not is_compressed(file.name):
-                _expect_landing(file, at, stop)
-                if at >= stop:
+                _expect_landing(file, place[0], stop)
+                if place[0] >= stop:
                     return
             record = _parsed(stream)
             damage = member.damage or (record if isinstance(record, Drop) else None)
             if damage:
-                yield at, damage
+                yield place, damage
                 return
             if record is None:
                 break
-            yield at, record
+            yield place, record
 
 
 def _expect_landing(file: SourceFile, at: int, stop: int) -> None:
