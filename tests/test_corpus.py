@@ -88,6 +88,12 @@ def test_hidden_and_unknown_files_are_left_alone(tmp_path):
     assert open_source(str(tmp_path / ".hidden.jsonl"), Document).files
 
 
+def test_a_file_name_that_is_not_utf8_is_an_error_that_names_it(tmp_path):
+    write(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), GOOD)
+    with pytest.raises(CorpusError, match=r"'caf\\udce9.jsonl' is no UTF-8 name"):
+        open_source(str(tmp_path), Document)
+
+
 def test_a_name_with_glob_characters_that_exists_is_no_glob(tmp_path):
     write(tmp_path / "data [1]" / "x[2].jsonl", GOOD)
     assert len(read_all(tmp_path / "data [1]")) == len(read_all(tmp_path / "data [1]" / "x[2].jsonl")) == 1
