@@ -311,6 +311,15 @@ def test_a_file_of_something_else_is_an_error(tmp_path):
         read_all(write(tmp_path / "a.jsonl", b"just some prose\n" * 500))
 
 
+def test_a_short_odd_file_among_others_costs_its_rows_alone(tmp_path):
+    write(tmp_path / "a.jsonl", b"<html>503</html>\n")
+    write(tmp_path / "b.jsonl", GOOD)
+    assert [getattr(row, "reason", "good") for row in read_all(tmp_path)] == ["not_json", "good"]
+    write(tmp_path / "a.jsonl", b"<html>503</html>\n" * 100)
+    with pytest.raises(CorpusError, match="first 100 rows are all unusable"):
+        read_all(tmp_path)
+
+
 def test_a_json_file_may_hold_one_array(tmp_path):
     rows = [{"text": "one"}, {"text": 2}, "three", {"text": "four"}]
     for indent in (None, 2):

@@ -53,7 +53,7 @@ def _expect_utf8(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise CorpusError(f"{ascii(name)} is no UTF-8 name, which no plan can hold: rename the file") from error
+        raise CorpusError(f"{name!a} is no UTF-8 name, which no plan can hold: rename the file") from error
 
 
 def fingerprint(listing: Listing, name: str) -> SourceFile:
