@@ -88,6 +88,12 @@ def test_hidden_and_unknown_files_are_left_alone(tmp_path):
     assert open_source(str(tmp_path / ".hidden.jsonl"), Document).files
 
 
+def test_a_file_name_that_is_not_utf8_is_an_error_that_names_it(tmp_path):
+    write(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), GOOD)
+    with pytest.raises(CorpusError, match=r"'caf\\udce9.jsonl' is no UTF-8 name"):
+        open_source(str(tmp_path), Document)
+
+
 def test_a_name_with_glob_characters_that_exists_is_no_glob(tmp_path):
     write(tmp_path / "data [1]" / "x[2].jsonl", GOOD)
     assert len(read_all(tmp_path / "data [1]")) == len(read_all(tmp_path / "data [1]" / "x[2].jsonl")) == 1
@@ -303,6 +309,15 @@ def test_one_row_with_the_column_saves_the_file(tmp_path):
 def test_a_file_of_something_else_is_an_error(tmp_path):
     with pytest.raises(CorpusError, match=r"first 100 rows are all unusable; byte 0.*one JSON object on one"):
         read_all(write(tmp_path / "a.jsonl", b"just some prose\n" * 500))
+
+
+def test_a_short_odd_file_among_others_costs_its_rows_alone(tmp_path):
+    write(tmp_path / "a.jsonl", b"<html>503</html>\n")
+    write(tmp_path / "b.jsonl", GOOD)
+    assert [getattr(row, "reason", "good") for row in read_all(tmp_path)] == ["not_json", "good"]
+    write(tmp_path / "a.jsonl", b"<html>503</html>\n" * 100)
+    with pytest.raises(CorpusError, match="first 100 rows are all unusable"):
+        read_all(tmp_path)
 
 
 def test_a_json_file_may_hold_one_array(tmp_path):

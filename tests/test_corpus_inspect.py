@@ -78,6 +78,43 @@ def test_a_folder_of_documents_is_counted_and_a_part_of_it_read(tmp_path):
     assert (found.total, found.exact, found.read, len(found.documents)) == (30, True, 10, 10)
 
 
+def test_of_a_folder_of_large_documents_so_much_is_read_and_no_more(tmp_path):
+    for n in range(30):
+        (tmp_path / f"{n}.txt").write_text(f"{n} " + "words " * 1000)
+    found = take_sample(open_source(str(tmp_path), Document), 10, small=20_000)
+    assert (found.total, found.read) == (30, 4)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_an_array_that_could_only_be_read_in_part_is_an_error(tmp_path, name):
+    content = b" " * 40_000 + json.dumps(rows(1000)).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content, 0) if name.endswith("gz") else content)
+    with pytest.raises(CorpusError, match=rf"{name} holds one JSON array, .* write one object per line \(.jsonl\)"):
+        take_sample(open_source(str(tmp_path), Document), 10, small=1000, place_bytes=20_000)
+    assert take_sample(open_source(str(tmp_path), Document), 10).total == 1000
+
+
+def test_small_packed_files_of_a_large_corpus_are_read_to_their_ends(tmp_path):
+    for n in range(8):
+        (tmp_path / f"{n}.jsonl.gz").write_bytes(gzip.compress(jsonl(100, n), 0)[: None if n else -200])
+    source = open_source(str(tmp_path), Document)
+    found = take_sample(source, 1000, small=1000)
+    assert found.read >= 799
+    assert found.bytes_read == sum(file.size for file in source.files)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/a.jsonl.gz").write_bytes(gzip.compress(jsonl(5)))
+    assert take_sample(open_source(f"{tmp_path}/one", Document), 10, small=100).read == 5
+
+
+def test_rows_that_come_one_by_one_count_towards_what_was_read(tmp_path):
+    texts = [None if n % 50 == 0 else f"{n} " + "words " * 40 for n in range(5000)]
+    table = pa.table({"text": texts})
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=500)
+    found = take_sample(open_source(str(tmp_path), Document), 100, small=1000)
+    assert 0.8 * 4900 < found.total < 1.2 * 4900
+
+
 def test_a_corpus_without_a_document_is_an_error(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": ""}\n')
     source = open_source(str(tmp_path / "a.jsonl"), Document)

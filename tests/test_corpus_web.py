@@ -3,6 +3,8 @@
 import gzip
 import io
 import random
+from html import unescape
+from importlib.util import find_spec
 
 import pytest
 
@@ -90,6 +92,26 @@ def test_what_is_no_page_is_rejected_with_its_reason(tmp_path):
     assert (found[0].detail, found[0].record) == ("byte 0: 404", "http://x.org/0")
 
 
+@pytest.mark.parametrize(
+    ("coding", "body", "outcome"),
+    [
+        ("x-gzip", gzip.compress(b"packed words"), "packed words"),
+        ("Identity", b"packed words", "packed words"),
+        ("UTF-8", b"packed words", "packed words"),
+        ("gzip, br", b"\x1f\x8b", "unknown_coding"),
+        ("zstd", b"\x28\xb5\x2f\xfd", "unknown_coding"),
+        ("br", b"\x8b\x05\x80packed words\x03", "packed words" if find_spec("brotli") else "unknown_coding"),
+        ("br", b"packed words", "packed words" if find_spec("brotli") else "unknown_coding"),
+        ("br", b"\xff\xfe\xfd", "unknown_coding"),
+        ("gzip", gzip.compress(b"words " * 3_000_000), "too_large"),
+    ],
+)
+def test_content_codings_are_undone_or_the_page_is_rejected(tmp_path, coding, body, outcome):
+    raw = response(0, body, mime="text/plain", extra=f"Content-Encoding: {coding}\r\n")
+    (found,) = read(tmp_path / "a.warc.gz", archive([raw])[0])
+    assert (found.reason if isinstance(found, Rejected) else found.text) == outcome
+
+
 def test_wet_files_give_their_text(tmp_path):
     raw = record("conversion", "Grüße\nzwei\n".encode(), 3, "text/plain")
     (document,) = read(tmp_path / "a.warc.wet.gz", archive([raw])[0])
@@ -122,6 +144,19 @@ def test_damage_costs_the_record_it_lies_in(tmp_path, packed):
     assert [outcome for outcome in outcomes(found) if len(outcome) == 1] == ["0", "1", "3", "4"]
     assert len(found) == 5
     assert found[2].id.endswith(f":{places[2]}")
+
+
+def test_damage_in_a_member_of_many_records_does_not_cost_the_next_member(tmp_path):
+    noise = random.Random(0)
+    pages = [response(n, noise.randbytes(15_000).hex().encode(), mime="text/plain") for n in range(10)]
+    first, second = (gzip.compress(b"".join(some), mtime=0) for some in (pages[:5], pages[5:]))
+    damaged = bytearray(first)
+    damaged[-8] ^= 0xFF  # of the check sum: found where more was unpacked than lies before the second member
+    found = read(tmp_path / "a.warc.gz", bytes(damaged) + second)
+    assert [outcome for outcome in outcomes(found) if len(outcome) == 1][-5:] == ["5", "6", "7", "8", "9"]
+    (bad,) = (record for record in found if isinstance(record, Rejected))
+    assert (bad.id.partition("+")[0], bad.reason) == ("a.warc.gz:0", "corrupt_file")
+    assert bad.detail.startswith("byte 0+")
 
 
 def test_one_member_may_hold_many_records(tmp_path):
@@ -161,10 +196,26 @@ def test_archives_and_pages_give_documents_alone(tmp_path):
         ('<meta charset="gb2312">中文'.encode("gb18030"), "", '<meta charset="gb2312">中文'),
         (b"caf\xe9", "no-such-charset", "café"),
         ("Grüße".encode(), "latin-1", "Grüße"),
+        *((b"caf\xe9", odd, "café") for odd in ("undefined", "idna", "hex", "base64", "punycode", "unicode_escape")),
+        (b'<meta charset="rot13">caf\xe9', "", '<meta charset="rot13">café'),
+        (b"+2AA- \xe9", "utf-7", "? \ufffd"),
     ],
 )
 def test_pages_are_decoded_as_browsers_do(raw, declared, text):
     assert decode_page(raw, declared) == text
+
+
+@pytest.mark.parametrize("odd", ["\x08", "\x1b", "\ufffe", "&#1;", "&#008", "&#x1B;", "&#65535;"])
+def test_one_forbidden_character_does_not_cost_the_page(odd):
+    text = extract_text(page(1).decode().replace("old mill", f"old{odd} mill"))
+    assert "It is 1 miles long." in text
+    assert "past the old mill towards" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("fine", ["&#10;", "&#127;", "&#12345;", "&#x1F600;", "&#x20AC;"])
+def test_other_references_are_left_to_the_extractor(fine):
+    plain = extract_text(page(1).decode().replace("old mill", f"old{unescape(fine)} mill"))
+    assert extract_text(page(1).decode().replace("old mill", f"old{fine} mill")) == plain
 
 
 def test_a_page_without_text_is_empty_and_a_licence_is_found():
@@ -182,16 +233,23 @@ def test_a_folder_of_pages_and_texts_is_one_corpus(tmp_path):
     assert "It is 1 miles long." in found[1].text
 
 
-def pdf(text):
-    """A PDF of one page, as small as they come."""
-    stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+def pdf(*texts, filters=None):
+    """A PDF of pages with a text each, as small as they come. `filters`: page -> the filter it claims."""
+    count = len(texts)
+    kids = b" ".join(b"%d 0 R" % (4 + 2 * n) for n in range(count))
     bodies = [
         b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>/MediaBox[0 0 612 792]>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, count),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
     ]
+    for n, text in enumerate(texts):
+        stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+        packed = f"/Filter/{filters[n]}".encode() if filters and n in filters else b""
+        bodies += [
+            b"<</Type/Page/Parent 2 0 R/Contents %d 0 R/Resources<</Font<</F1 3 0 R>>>>/MediaBox[0 0 612 792]>>"
+            % (5 + 2 * n),
+            b"<</Length %d%s>>stream\n%s\nendstream" % (len(stream), packed, stream),
+        ]
     out = io.BytesIO(b"%PDF-1.4\n")
     out.seek(0, 2)
     places = []
@@ -200,8 +258,8 @@ def pdf(text):
         out.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
     start = out.tell()
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    out.write(b"xref\n0 6\n0000000000 65535 f \n" + table)
-    out.write(b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % start)
+    out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(bodies) + 1) + table)
+    out.write(b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(bodies) + 1, start))
     return out.getvalue()
 
 
@@ -211,6 +269,27 @@ def test_pdf_files_give_the_text_of_their_pages(tmp_path):
     for name, content in (("b.pdf", b"%PDF-1.4 nothing more"), ("c.pdf", random.Random(0).randbytes(500))):
         (bad,) = read(tmp_path / name, content)
         assert bad.reason == "corrupt_file"
+
+
+def test_a_page_of_a_pdf_that_cannot_be_read_does_not_cost_the_others(tmp_path):
+    content = pdf("One", "Two", "Three", filters={1: "NoSuchFilter"})
+    bad, document = read(tmp_path / "a.pdf", content)
+    assert document.text == "One\n\nThree"
+    assert (bad.id, bad.reason) == ("a.pdf:2", "corrupt_page")
+    assert bad.detail.startswith("page 2: ")
+    (bad,) = read(tmp_path / "b.pdf", pdf("One", filters={0: "JBIG2Decode"}))
+    assert bad.reason == "corrupt_page"
+
+
+@pytest.mark.parametrize(("password", "outcome"), [("", "Words"), ("secret", "encrypted")])
+def test_pdf_files_encrypted_with_aes_are_read_where_they_ask_for_no_password(tmp_path, password, outcome):
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf("Words"))))
+    writer.encrypt(password, owner_password="owner", algorithm="AES-256")
+    writer.write(tmp_path / "made.pdf")
+    (found,) = read(tmp_path / "a.pdf", (tmp_path / "made.pdf").read_bytes())
+    assert (found.reason if isinstance(found, Rejected) else found.text) == outcome
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,17 @@ def list_files(uri: str) -> Listing:
         root, paths = _find(file_system, path)
         named = {name[len(root) :]: info for name, info in paths.items() if info["type"] == "file"}
         found = {name: info for name, info in named.items() if path in paths or not _hidden(name)}
+        for name in found:
+            _expect_utf8(name)
         url = root if _is_local(file_system) else str(file_system.unstrip_protocol(root))
         return Listing(url, file_system, dict(sorted(found.items())))
+
+
+def _expect_utf8(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"{name!a} is no UTF-8 name, which no plan can hold: rename the file") from error
 
 
 def fingerprint(listing: Listing, name: str) -> SourceFile:

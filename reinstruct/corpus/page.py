@@ -17,6 +17,14 @@ _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40}
 _LICENCE = re.compile(
     r"""<(?:a|link)\b(?=[^>]*\brel\s*=\s*["']?license)[^>]*\bhref\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE
 )
+# What XML forbids: lxml refuses the whole page for one of them, written out or as a reference.
+_FORBIDDEN = re.compile(
+    "[\x01-\x08\x0e-\x1b\ufffe\uffff]|"
+    "&#(?:0*(?:[1-8]|1[4-9]|2[0-7]|6553[45])(?![0-9])|x0*(?:[1-8ef]|1[0-9ab]|fff[ef])(?![0-9a-f]));?",
+    re.IGNORECASE,
+)
+# Text encodings of Python that are no charset of a page: some never decode, some make characters that do not exist.
+_NO_CHARSETS = ("undefined", "idna", "punycode", "unicode_escape", "raw_unicode_escape")
 # What pages that declare the narrower set are really in (WHATWG, Encoding, labels).
 _WIDER = {
     **{"iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "tis-620": "cp874"},
@@ -33,20 +41,23 @@ def extract_text(html: str, url: str = "") -> str:
         from trafilatura import extract  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
         raise CorpusError(f"reading HTML needs {error.name}: {EXTRA}") from error
-    html = html.replace("\0", "")
+    html = _FORBIDDEN.sub(" ", html.replace("\0", ""))
     if not html.strip():
         return ""
     return extract(html, url=url or None, fast=True, include_comments=False) or ""
 
 
 def decode_page(raw: bytes, declared: str = "") -> str:
-    """The page as text: UTF-8 where it is, else as the HTTP header or the page itself declares, else Windows-1252."""
+    """The page as text: UTF-8 where it is, else as the HTTP header or the page itself declares, else Windows-1252.
+
+    Never raises, and never gives a lone surrogate, which UTF-8 and Arrow have no bytes for.
+    """
     for charset in ("utf-8-sig", declared, _declared_inside(raw)):
         try:
-            return raw.decode(_known(charset))
-        except (UnicodeDecodeError, LookupError):
+            return _encodable(raw.decode(_known(charset)))
+        except (UnicodeError, LookupError):
             continue
-    return raw.decode(_known(declared or _declared_inside(raw), "cp1252"), errors="replace")
+    return _encodable(raw.decode(_known(declared or _declared_inside(raw), "cp1252"), errors="replace"))
 
 
 def licence_link(html: str) -> str:
@@ -60,11 +71,18 @@ def _declared_inside(raw: bytes) -> str:
     return found[1].decode() if found else ""
 
 
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
 def _known(charset: str, otherwise: str = "") -> str:
     """Python's codec for the charset; `otherwise` (or LookupError) where it has none."""
     try:
         name = codecs.lookup(charset).name
-    except LookupError:
+        "".encode(name)  # LookupError for those between bytes and bytes, such as hex
+        if name.replace("-", "_") in _NO_CHARSETS:
+            raise LookupError(f"{charset} is no charset of pages")
+    except (LookupError, UnicodeError):
         if not otherwise:
             raise
         return otherwise

@@ -1,7 +1,7 @@
 """Rows of a file to records, in order.
 
-The one rule: a row that cannot be used is turned away with a reason; a file whose rows all have the wrong shape is an
-error, because then the mapping is wrong and not the row.
+The one rule: a row that cannot be used is turned away with a reason; a file whose many rows all have the wrong shape is
+an error, because then the mapping is wrong and not the row.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ RAW_CHARS = 500
 
 
 class Row(NamedTuple):
-    """One row as read. `at` says where: its first byte (of the decompressed file), or the count of rows before it.
+    """One row as read. `at` says where: its first byte (of the decompressed file), or the count of rows before it; of a
+    packed archive a member's first byte, followed by +N for a record before which N unpacked bytes of the member lie.
 
     `value` is a finished record, a row by column, or why there is neither. `raw` is kept for the report; empty where
     the file has no text of a row (Parquet).
     """
 
-    at: int
+    at: int | str
     raw: bytes
     value: Record | dict[str, Any] | Drop
     unit: str = "byte"
@@ -69,8 +70,8 @@ def batched(rows: Iterable[Row], size: int = ROWS) -> Iterator[Sequence[Row]]:
 def to_batches(blocks: Iterable[Block], source: Source, file: SourceFile, within: Range) -> Iterator[Batch]:
     """Blocks in order as batches.
 
-    Raises CorpusError when the first 100 rows of a file, or all if there are fewer, have the wrong shape: not JSON, not
-    objects, a needed column absent or of the wrong type.
+    Raises CorpusError when the first 100 rows of a file have the wrong shape: not JSON, not objects, a needed column
+    absent or of the wrong type; of a source's only file, also when there are fewer and all have.
     """
     shape = _Shape(source, file, within)
     for block in blocks:
@@ -132,8 +133,8 @@ class _Shape:
             yield Batch(records=released)
 
     def ended(self) -> Iterator[Batch]:
-        """What waited until the end: an error if that was the whole file."""
-        if self._held and self._within == WHOLE:
+        """What waited until the end: an error if that was the whole source. One short odd file among others is not."""
+        if self._held and self._within == WHOLE and len(self._source.files) == 1:
             raise self._misshapen()
         yield from self.settled()
 

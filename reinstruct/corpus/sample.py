@@ -20,8 +20,9 @@ from reinstruct.corpus.parquet import row_count, row_group_sizes
 from reinstruct.corpus.read import read_range
 from reinstruct.corpus.rows import Batch
 from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
+from reinstruct.corpus.streams import BOM, content_name, decompressed
 from reinstruct.errors import CorpusError
-from reinstruct.records import Document, from_table
+from reinstruct.records import Document, Rejected, from_table
 from reinstruct.tables import ROWS
 
 SMALL = 32 << 20  # bytes; a corpus up to this size is read whole
@@ -68,14 +69,15 @@ class Sample:
 def take_sample(source: Source, n: int, seed: int = 0, *, small: int = SMALL, place_bytes: int = PLACE_BYTES) -> Sample:
     """Up to `n` documents at random from places spread evenly over the source, the same for the same seed.
 
-    A corpus of up to `small` bytes is read whole, of a larger one 16 pieces of `place_bytes`. CorpusError when there is
-    no document.
+    A corpus of up to `small` bytes is read whole, of a larger one 16 pieces of `place_bytes`; of files that are a
+    document each, so many as come to `n` or to `small` bytes. CorpusError when there is no document, or one JSON array
+    that is too large to read.
     """
     draw = random.Random(seed)
     size = sum(file.size for file in source.files)
     sample = Sample(n, draw)
     if source.kind in ("text", "pydoc"):
-        _from_files(source, sample, n, draw)
+        _from_files(source, sample, n, draw, small)
     elif size <= small:
         for file in source.files:
             _add(sample, read_range(source, file), file.size)
@@ -85,7 +87,7 @@ def take_sample(source: Source, n: int, seed: int = 0, *, small: int = SMALL, pl
             batches = read_range(source, file, within, data)
             if source.kind in ("parquet", "arrow"):  # of a row group, which may be large, the beginning
                 some = list(islice(batches, 1 + n // (PLACES // 2 * ROWS)))
-                batches, weight = iter(some), sum(batch.table.nbytes for batch in some if batch.table is not None)
+                batches, weight = iter(some), sum(map(_weight, some))
             _add(sample, batches, weight, cut_off=True)
         sample.total, sample.exact = _total(source, size, sample)
     _leave_out_bad(sample)
@@ -94,6 +96,14 @@ def take_sample(source: Source, n: int, seed: int = 0, *, small: int = SMALL, pl
         why = f"all rows were rejected ({reasons})" if reasons else "it is empty"
         raise CorpusError(f"no document in {source.uri}: {why}")
     return sample
+
+
+def _weight(batch: Batch) -> int:
+    """About how many bytes of the file the batch stands for."""
+    if batch.table is not None:
+        return batch.table.nbytes
+    texts = (row.record if isinstance(row, Rejected) else str(getattr(row, "text", "")) for row in batch.records)
+    return sum(len(text.encode(errors="replace")) for text in texts)
 
 
 def _add(sample: Sample, batches: Iterable[Batch], weight: int, *, cut_off: bool = False) -> None:
@@ -114,13 +124,13 @@ def _leave_out_bad(sample: Sample) -> None:
     sample.total = round(sample.total * (sample.read - bad) / max(1, sample.read))
 
 
-def _from_files(source: Source, sample: Sample, n: int, draw: random.Random) -> None:
-    """Files that are a document each, or parts of packages that hold some dozens."""
+def _from_files(source: Source, sample: Sample, n: int, draw: random.Random, most: int) -> None:
+    """Files that are a document each, or parts of packages that hold some dozens, up to `n` or about `most` bytes."""
     files = list(source.files)
     order = draw.sample(files, len(files))
     for count, file in enumerate(order, start=1):
         _add(sample, read_range(source, file), file.size)
-        if sample.read >= n and count < len(files):
+        if (sample.read >= n or sample.bytes_read >= most) and count < len(files):
             break
     else:
         count = len(files)
@@ -157,11 +167,27 @@ def _place(source: Source, file: SourceFile, at: int, size: int) -> tuple[Range,
         stop = stop if stop > 0 else file.size
         return (Range(start, stop), None, stop - start) if start >= 0 else None
     if only_from_start(source, file):
-        most = min(file.size, size)
-        data = islice(blocks(source, file, size=_BLOCK), most // _BLOCK)
-        return WHOLE, data, most // _BLOCK * _BLOCK
+        count = -(-min(file.size, size) // _BLOCK)
+        if count * _BLOCK < file.size:
+            _expect_no_array(source, file)
+        return WHOLE, islice(blocks(source, file, size=_BLOCK), count), min(file.size, count * _BLOCK)
     start = min(at, max(0, file.size - size))
     return Range(start, min(file.size, start + size)), None, min(file.size, size)
+
+
+def _expect_no_array(source: Source, file: SourceFile) -> None:
+    """CorpusError where a .json file, which may be packed, holds one array: the beginning of it does not parse."""
+    if source.kind != "jsonl" or not content_name(file.name).endswith(".json"):
+        return
+    for chunk in decompressed(blocks(source, file, size=_BLOCK), source.uri + file.name):
+        head = chunk.removeprefix(BOM).lstrip() if isinstance(chunk, bytes) else b"damaged"
+        if head.startswith(b"["):
+            raise CorpusError(
+                f"{source.uri}{file.name} holds one JSON array, which cannot be read in part as a corpus of this size "
+                "is; write one object per line (.jsonl) instead"
+            )
+        if head:
+            return
 
 
 def _row_group(source: Source, file: SourceFile, at: int) -> tuple[Range, None, int] | None:

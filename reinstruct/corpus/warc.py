@@ -18,6 +18,7 @@ from reinstruct.corpus.members import Member, OpenAt, boundary, members
 from reinstruct.corpus.page import EXTRA, MAX_BYTES, decode_page, extract_text, licence_link
 from reinstruct.corpus.rows import Block, Row, batched
 from reinstruct.corpus.source import WHOLE, Range, SourceFile
+from reinstruct.corpus.streams import PIECE
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Drop
 
@@ -26,6 +27,9 @@ _HTML = ("text/html", "application/xhtml+xml")
 _PLAIN = ("text/plain", "text/markdown")
 _PAGES = ("response", "conversion", "resource")
 _BUFFER = 64 << 10
+# Content codings that pack a page; warcio leaves those it does not know as they are, which is no text.
+_CODINGS = ("gzip", "deflate", "br", "zstd", "compress", "dcb", "dcz", "exi", "lzma", "xz", "bzip2")
+_Place = tuple[int, int]
 
 
 class _Record(NamedTuple):
@@ -54,19 +58,20 @@ def _rows(open_at: OpenAt, file: SourceFile, within: Range) -> Iterator[Row]:
     if file.size and not start and not (head := next(open_at(0), b"")).startswith(begins):
         raise CorpusError(f"{file.name} is not a {'gzipped ' * compressed}WARC file: it begins with {head[:8]!r}")
     while 0 <= start < stop:
-        at, damaged = start, False
-        for at, record in _records(open_at, file, start, stop):
+        member, damaged = start, False
+        for (member, inside), record in _records(open_at, file, start, stop):
             damaged = isinstance(record, Drop)
             value = record if isinstance(record, Drop) else _page(record, file)
             if value is not None:
-                yield Row(at, _shown(record), value)
-        start = boundary(open_at, at + 1, compressed=compressed) if damaged else stop
+                yield Row(f"{member}+{inside}" if inside else member, _shown(record), value)
+        start = boundary(open_at, member + 1, compressed=compressed) if damaged else stop
 
 
-def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterator[tuple[int, _Record | Drop]]:
-    """(first byte, record) of each record from `start` to `stop`; what is damaged ends them with a Drop.
+def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterator[tuple[_Place, _Record | Drop]]:
+    """(place, record) of each record from `start` to `stop`; what is damaged ends them with a Drop.
 
-    The place of a record is its member's first byte; those that share a member are told apart by what was read of it.
+    The place is the first byte in the file: of the record, or in a .gz of its member, and then how many bytes of the
+    unpacked member lie before the record.
     """
     for member in members(open_at, start, compressed=is_compressed(file.name)):
         stream = io.BufferedReader(member, _BUFFER)
@@ -75,19 +80,19 @@ def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterat
             return
         while True:
             _skip_blank(stream)
-            at = member.start + stream.tell()
+            place = (member.start, stream.tell()) if is_compressed(file.name) else (member.start + stream.tell(), 0)
             if not is_compressed(file.name):
-                _expect_landing(file, at, stop)
-                if at >= stop:
+                _expect_landing(file, place[0], stop)
+                if place[0] >= stop:
                     return
             record = _parsed(stream)
             damage = member.damage or (record if isinstance(record, Drop) else None)
             if damage:
-                yield at, damage
+                yield place, damage
                 return
             if record is None:
                 break
-            yield at, record
+            yield place, record
 
 
 def _expect_landing(file: SourceFile, at: int, stop: int) -> None:
@@ -172,10 +177,59 @@ def _content(record: _Record, body: bytes) -> tuple[bytes, str, str] | Drop:
         status = http.get_statuscode()
         if status != "200":
             return Drop("http_status", status)
-        payload = ArcWarcRecord("warc", "response", record.headers, stream, http, "", len(body)).content_stream().read()
+        coding = _coding(http)
+        if isinstance(coding, Drop):
+            return coding
+        found = ArcWarcRecord("warc", "response", record.headers, stream, http, "", len(body)).content_stream()
+        payload = found.read(MAX_BYTES + 1)  # a packed page may be a thousand times as large as its record
+        payload = _without_brotli(payload) if coding == "br" else payload
     except (StatusAndHeadersParserException, EOFError, ValueError, OSError, zlib.error) as error:
         return Drop("not_http", str(error))
+    if isinstance(payload, Drop):
+        return payload
+    if len(payload) > MAX_BYTES:
+        return Drop("too_large", f"a page of over {MAX_BYTES:,} bytes")
     return _readable(payload, http.get_header("Content-Type") or "")
+
+
+def _coding(http: Any) -> str | Drop:
+    """How the body is packed, or why that cannot be undone. The header is left such that warcio undoes all but br.
+
+    Names that are no compression, such as utf-8, are servers' mistakes and mean nothing.
+    """
+    given = (http.get_header("Content-Encoding") or "").lower()
+    codings = [coding.removeprefix("x-") for coding in re.split(r"[\s,]+", given)]
+    packed = [coding for coding in codings if coding in _CODINGS]
+    coding = packed[0] if packed else ""
+    if len(packed) > 1 or coding not in ("", "gzip", "deflate", "br"):
+        return Drop("unknown_coding", given)
+    http.replace_header("Content-Encoding", "" if coding == "br" else coding)
+    return coding
+
+
+def _without_brotli(body: bytes) -> bytes | Drop:
+    """The page, or its beginning where it is larger than a page may be. warcio's own way fails with brotli 1.2."""
+    try:
+        import brotli  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        return Drop("unknown_coding", f"br needs {error.name}: {EXTRA}")
+    machine, parts, size = brotli.Decompressor(), list[bytes](), 0
+    try:
+        for start in range(0, len(body), PIECE):
+            parts.append(machine.process(body[start : start + PIECE]))
+            size += len(parts[-1])
+            if size > MAX_BYTES:
+                break
+    except brotli.error as error:
+        return Drop("unknown_coding", f"br: {error}") if _is_binary(body) else body  # stored unpacked, the header kept
+    return b"".join(parts)
+
+
+def _is_binary(body: bytes) -> bool:
+    try:
+        return "\0" in body.decode()
+    except UnicodeDecodeError:
+        return True
 
 
 def _readable(body: bytes, content_type: str) -> tuple[bytes, str, str] | Drop:
