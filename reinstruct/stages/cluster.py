@@ -76,7 +76,7 @@ class PruneClusters(Gather[Pair]):
         ordered = rated.sort("id", self.field, "distance", "row")
         worst = self._worst(*(ordered[name].to_list() for name in ("id", self.field, "distance")))
         gone = ordered["row"].gather(worst)
-        yield records.select(reason=unless(~pl.int_range(pl.len(), dtype=gone.dtype).is_in(gone.implode()), "pruned"))
+        yield records.select(reason=unless(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(gone.implode()), "pruned"))
 
     def _worst(self, keys: list[str], texts: list[str], distances: list[float]) -> list[int]:
         """The places of those to prune."""
