@@ -67,7 +67,7 @@ class Talk:
                 outstanding += more
             if not outstanding and self._exhausted:
                 return
-            if not outstanding:
+            if not outstanding and self._replies.empty():  # else it failed before anything was asked
                 raise self._was_stopped()
             batch, failure = self._arrived()
             if batch:

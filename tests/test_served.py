@@ -19,6 +19,8 @@ from reinstruct.records import Message
 from reinstruct.served import Served
 from reinstruct.served_addresses import base_url, is_loopback, without_secrets
 from reinstruct.served_protocol import retry_after_s, says_too_long
+from reinstruct.served_stats import ClientCounters
+from reinstruct.served_talk import Talk
 from reinstruct.served_terms import backoff_s
 from tests.conftest import flat
 from tests.fake_server import FakeServer, Half, HangUp, Slow, Status, error
@@ -110,6 +112,16 @@ def test_the_only_model_is_found_once():
 def test_several_models_must_be_chosen_from():
     with FakeServer(models=("one", "two")) as server, pytest.raises(LLMRefused, match=r"2 models.*one, two"):
         texts(served(server), requests(1))
+
+
+def test_a_failure_before_the_first_request_is_told_as_it_is():
+    with FakeServer(models=("one", "two")) as server:
+        talk = Talk(served(server)._terms(), GREEDY, ClientCounters())
+        while talk._replies.empty():
+            time.sleep(0.01)
+        with pytest.raises(LLMRefused, match=r"2 models.*one, two"):
+            next(talk.answers(requests(1)))
+        talk.close()
 
 
 def test_requests_are_read_as_slots_come_free():
