@@ -143,6 +143,7 @@ def test_a_profile_says_what_rules_reject_and_how_long_documents_are(tmp_path):
     assert all(len(item["text"]) <= 242 for item in found.samples)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_page_or_json(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(jsonl(40).replace(b'"text"', b'"body"'))
     shell, path = CliRunner(), str(tmp_path / "a.jsonl")

@@ -173,6 +173,7 @@ def test_words_are_the_same_among_texts_of_all_kinds():
     assert words(rows[4]) == ["中", "文", "and", "istanbul", "σασ"]
 
 
+@pytest.mark.slow
 def test_pairs_are_found_as_often_as_banding_says(tmp_path):
     pairs, edits = 200, 7
     base = texts(pairs)

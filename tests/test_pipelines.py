@@ -26,6 +26,8 @@ from reinstruct.store import open_store
 from tests.fake_server import Call, FakeServer
 from tests.kfp_processes import KFP_TASK, run_pipeline
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*(current local runner|non-Python base image)")
 STORE = "gs://bucket/runs"
@@ -102,7 +104,6 @@ def short_plan(plan):
     return msgspec.structs.replace(plan, steps=plan.steps[:1])
 
 
-@pytest.mark.slow
 def test_each_step_has_its_task(any_recipe):
     plan, spec = any_recipe
     steps = {id: step for id, step in steps_of(plan).items() if not isinstance(step.action, Concat)}
@@ -145,7 +146,6 @@ def test_a_concatenation_has_no_task_and_its_inputs_are_waited_for(plan, tmp_pat
     assert "concat" not in before
 
 
-@pytest.mark.slow
 def test_two_compiles_are_equal(plan, tmp_path):
     first, second = tmp_path / "a.yaml", tmp_path / "new folder" / "b.yaml"
     compile_plan(plan, store=STORE, path=first)
@@ -167,7 +167,6 @@ def test_pipeline_names_suit_dns(recipe, short_plan, tmp_path):
     assert name.endswith(plan.id[-12:])
 
 
-@pytest.mark.slow
 def test_torch_is_only_where_it_is_needed(plan, tmp_path):
     def trainers(**servers):
         images = Images(worker="w:1", trainer="t:1")
@@ -265,7 +264,6 @@ def origins(store):
     return {"seed": 0, "synthetic": 0, **dict(published(store).group_by("origin").len().iter_rows())}
 
 
-@pytest.mark.slow
 def test_pipeline_runs_and_does_no_step_twice(tmp_path):
     """One model is asked through a server, the other in the container that asks; a second run finds everything done."""
     plan = small_plan(tmp_path)

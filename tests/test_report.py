@@ -324,6 +324,7 @@ def test_samples_are_synthetic_the_same_every_time_and_thirty_at_most(finished, 
     assert len(page_of(finished, graph.plan(), tmp_path).all("article", "sample")) == 30
 
 
+@pytest.mark.slow
 def test_rows_of_large_datasets_are_looked_at_in_part_from_all_over(store, graph):
     pairs = [pair(index) for index in range(25_000)]
     finish(

@@ -57,6 +57,7 @@ def test_default_rows_are_whole_sorted_and_distinct():
     assert list(dict.fromkeys(row[0] for row in rows)) == verbs
 
 
+@pytest.mark.slow
 def test_default_is_what_the_builder_makes_of_the_list():
     pytest.importorskip("lemminflect", reason="lemminflect builds verbs.json; it comes with reinstruct[dev]")
     assert (build_verbs.HERE / PACKAGED).read_bytes() == build_verbs.render(build_verbs.build(build_verbs.read_verbs()))
