@@ -26,10 +26,9 @@ from reinstruct.store import open_store
 from tests.fake_server import Call, FakeServer
 from tests.kfp_processes import KFP_TASK, run_pipeline
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(r"ignore:.*(current local runner|non-Python base image)")]
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*(current local runner|non-Python base image)")
 STORE = "gs://bucket/runs"
 
 
