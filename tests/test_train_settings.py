@@ -91,6 +91,7 @@ def test_a_constant_rate_is_warmed_up_too(trained):
 def test_epochs_and_tokens_are_those_of_rows_that_were_trained_on(trained, capsys):
     figures = told(trained("some", held_out=0.25, eval_steps=3, epochs=2, weights=("web=2", "sed=2")))
     assert figures["epochs"] == pytest.approx(2, abs=0.4)
+    assert figures["target_tokens"] < told(trained("all"))["target_tokens"]
     assert "weights of sed, web are not used: rows are of no stated origin" in capsys.readouterr().err
 
 

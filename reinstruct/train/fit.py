@@ -94,11 +94,9 @@ def fit(
     layout, plan = _laid_out(model, planned, rows, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
     found = _found(kept, lambda: f"{fingerprint(schedule, rows, held_out)} {place.profile} {start()}")
-    place.work.mkdir(parents=True, exist_ok=True)  # checkpoints may lie elsewhere
-    trainer_type = trainer_type or _trainer_for(model)
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
-        trainer = trainer_type(
+        trainer = (trainer_type or _trainer_for(model))(
             model=model,
             args=arguments(schedule, place, plan.per_step, model.num_parameters()),
             processing_class=tokenizer,
