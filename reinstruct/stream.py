@@ -106,8 +106,8 @@ def split_by_reason(frame: pl.DataFrame, stage: str, *, in_input: bool) -> tuple
 def _beginning(text: pl.Expr) -> pl.Expr:
     import polars as pl
 
-    cut = text.str.slice(0, BEGINNING) + "…"
-    return pl.when(text.str.len_chars() > BEGINNING).then(cut).otherwise(text)
+    cut = text.str.slice(0, BEGINNING)
+    return pl.when(cut.str.len_bytes() < text.str.len_bytes()).then(cut + "…").otherwise(cut)
 
 
 def _filtered(

