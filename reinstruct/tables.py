@@ -19,8 +19,9 @@ from reinstruct.store import Store
 if TYPE_CHECKING:
     import polars as pl
 
-ROWS = 1024  # of a chunk and of a row group
-COLUMN_ROWS = 256  # of a chunk of some columns
+ROWS = 1024  # of a chunk and of a row group, at most
+CHUNK_BYTES, COLUMN_BYTES = 3 << 18, 3 << 16  # of whole rows in a chunk that is read, and where single columns are read
+_FEWEST = 64  # rows of a chunk, unless there are no more
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class PartWriter:
         if self._writer is None:
             path = self._store.path(self.name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=False)
         self._writer.write_table(pa.concat_tables(tables), row_group_size=ROWS)
 
 
@@ -155,17 +156,19 @@ def _opened(store: Store, name: str) -> pq.ParquetFile:
 def _rows_between(
     parquet: pq.ParquetFile, piece: Slice, record_type: type[Any], columns: Sequence[str] | None
 ) -> Iterator[Chunk]:
-    # A part of a row group at a time takes a fifth of the memory. Where single columns are read, their reader looks at
-    # texts; whole rows are copied, and that has a price for each chunk.
-    size = COLUMN_ROWS if columns else ROWS
     end, position = piece.start + piece.rows, 0
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
         if position < end and piece.start < position + rows:
-            at = position
+            at, size = position, _chunk_rows(parquet.metadata.row_group(group), COLUMN_BYTES if columns else CHUNK_BYTES)
             for batch in parquet.iter_batches(size, [group], list(columns) if columns else None, use_threads=False):
                 first, last = max(piece.start, at), min(end, at + batch.num_rows)
                 if first < last:
                     yield Chunk(record_type, table=pa.Table.from_batches([batch.slice(first - at, last - first)]))
                 at += batch.num_rows
         position += rows
+
+
+def _chunk_rows(group: pq.RowGroupMetaData, size: int) -> int:
+    """How many of a group's rows are read at once: of long texts fewer, as memory goes by bytes and not by rows."""
+    return min(ROWS, max(_FEWEST, size * group.num_rows // max(1, group.total_byte_size)))

@@ -2,13 +2,15 @@
 
 import array
 import random
+import zlib
+from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from reinstruct.stages import compiled
+from reinstruct.stages import build_letters, compiled
 from reinstruct.stages.near_duplicates import band_keys_in_columns
 from reinstruct.stages.shingles import Shingles, shingled, shingled_in_columns
 
@@ -38,6 +40,10 @@ def test_each_character_is_what_it_is_in_the_columns():
     codes = [code for code in range(1, 0x20010) if not 0xD800 <= code < 0xE000]
     texts = pl.Series(["".join(f"A{chr(code)}B " for code in codes[at : at + 64]) for at in range(0, len(codes), 64)])
     assert by_row(shingled(texts, 1)) == by_row(shingled_in_columns(texts, 1))
+
+
+def test_the_table_that_is_shipped_is_the_one_that_is_built():
+    assert zlib.decompress((Path(compiled.__file__).parent / compiled.PACKAGED).read_bytes()) == build_letters.table()
 
 
 def test_a_word_is_mixed_from_all_of_its_bytes():
