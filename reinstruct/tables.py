@@ -160,7 +160,8 @@ def _rows_between(
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
         if position < end and piece.start < position + rows:
-            at, size = position, _chunk_rows(parquet.metadata.row_group(group), COLUMN_BYTES if columns else CHUNK_BYTES)
+            at = position
+            size = _chunk_rows(parquet.metadata.row_group(group), COLUMN_BYTES if columns else CHUNK_BYTES)
             for batch in parquet.iter_batches(size, [group], list(columns) if columns else None, use_threads=False):
                 first, last = max(piece.start, at), min(end, at + batch.num_rows)
                 if first < last:
