@@ -63,10 +63,13 @@ def _flags(name: str, kind: Any, default: Any) -> Generator[tuple[str, str, str]
     if not dataclasses.is_dataclass(kind):
         yield name, getattr(kind, "__name__", str(kind)), _short(default)
         return
+    if hasattr(kind, "read"):  # made from what the flag says, not field by field
+        yield name, getattr(kind, "__name__", str(kind)), ""
+        return
     if default is None and isinstance(kind, type):  # a setting whose class stands below the recipe
         default = kind()
     presets = presets_of(kind) if isinstance(kind, type) else {}
-    if presets and not hasattr(kind, "read"):
+    if presets:
         yield name, f"preset: {', '.join(presets)}", ""
     for part in dataclasses.fields(kind):
         value = getattr(default, part.name)
