@@ -37,6 +37,8 @@ def inspect(
     from reinstruct.records import Document
 
     source = open_source(uri, Document, columns=_mapping(columns or []))
+    if source.passed_over:
+        typer.echo(f"passed over: {source.passed_over}", err=True)
     found = profile(take_sample(source, sample, seed), seed)
     whole = one_worker_each(source)
     if as_json:

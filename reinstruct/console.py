@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,7 +26,7 @@ from rich.tree import Tree
 from reinstruct import recipes
 from reinstruct.commit import Count, Result, done_shards, layout_of, result_of
 from reinstruct.plan import Concat, Read, Step, models_in, walk
-from reinstruct.planfile import Plan, steps_of
+from reinstruct.planfile import Plan, passed_over, steps_of
 from reinstruct.settings import presets_of
 from reinstruct.store import Store
 from reinstruct.usage import Usage
@@ -98,6 +99,12 @@ def print_plan(plan: Plan, store: Store) -> None:
         if models:
             branch.add(f"model {models}")
     out.print(tree)
+
+
+def tell_passed_over(plan: Plan) -> None:
+    """On standard error, the files beside the inputs that are not read, where there are some."""
+    for files in passed_over(plan):
+        Console(stderr=True, highlight=False).print(f"passed over in {escape(files)}", style="dim", soft_wrap=True)
 
 
 def _input_names(step: Step) -> list[str]:
