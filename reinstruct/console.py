@@ -229,6 +229,9 @@ def finished(summary: dict[str, Any], watcher: ProgressWatcher, store: Store, pl
     for label, nll in summary["held_out_nll"].items():
         out.print(f"held-out loss, {label:<10} {nll:.4f}")
     out.print(f"report   {summary['report']}", soft_wrap=True)
+    if repeated := summary.get("repeated_ids"):  # absent where an earlier version published
+        several = "1 id stands" if repeated == 1 else f"{repeated:,} ids stand"
+        out.print(f"[yellow]{several} for several pairs:[/] the corpus or the seed repeats them", soft_wrap=True)
     if not summary["synthetic"]:
         out.print(f"[yellow]No synthetic pair was made:[/] {most_lost(store, plan)}", soft_wrap=True)
 
