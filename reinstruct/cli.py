@@ -64,12 +64,14 @@ def recipes(name: Annotated[str, typer.Argument(help="one recipe, with its input
 @app.command(context_settings=OPEN)
 def show(context: typer.Context, name: Name, out: Out = "", limit: Limit = None, held_out: HeldOut = None) -> None:
     """Print the graph of a run: steps, inputs, models, and what is already done. Runs nothing."""
-    from reinstruct.console import print_plan
+    from reinstruct.console import print_plan, tell_passed_over
     from reinstruct.planning import plan_run
     from reinstruct.store import open_store
 
     asked = _wanted(name, context, out, limit, held_out)
-    print_plan(plan_run(asked.ask), open_store(asked.out))
+    plan = plan_run(asked.ask)
+    print_plan(plan, open_store(asked.out))
+    tell_passed_over(plan)
 
 
 @app.command(context_settings=OPEN)
@@ -128,7 +130,7 @@ def compare(
     from itertools import takewhile
 
     from reinstruct.compare import as_rows, plan_comparison, publish_all, save_all
-    from reinstruct.console import print_table, watching
+    from reinstruct.console import print_table, tell_passed_over, watching
     from reinstruct.machine import cores
     from reinstruct.model_checks import check_models
     from reinstruct.preflight import check_data
@@ -143,6 +145,7 @@ def compare(
     expect_folder(out, store)
     plans = plan_comparison(chosen, given[len(chosen) :], limit=limit, held_out=held_out)
     together = save_all(store, plans)
+    tell_passed_over(together)
     check_data(together)
     check_models(together, servers, answering)
     with watching(together) as watcher:
@@ -262,6 +265,7 @@ def _wanted(name: str, context: typer.Context, out: str, limit: int | None, held
 
 def _planned(asked: Wanted) -> tuple[Plan, Store]:
     """The plan and the store to carry it out in, once what can be checked beforehand was."""
+    from reinstruct.console import tell_passed_over
     from reinstruct.planning import plan_run
     from reinstruct.preflight import check_data
     from reinstruct.store import expect_folder, open_store
@@ -269,6 +273,7 @@ def _planned(asked: Wanted) -> tuple[Plan, Store]:
     store = open_store(asked.out)
     expect_folder(asked.out, store)
     plan = plan_run(asked.ask)
+    tell_passed_over(plan)
     check_data(plan)
     return plan, store
 

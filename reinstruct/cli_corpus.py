@@ -37,6 +37,8 @@ def inspect(
     from reinstruct.records import Document
 
     source = open_source(uri, Document, columns=_mapping(columns or []))
+    if source.passed_over:
+        typer.echo(f"passed over: {source.passed_over}", err=True)
     found = profile(take_sample(source, sample, seed), seed)
     whole = one_worker_each(source)
     if as_json:
@@ -79,6 +81,8 @@ def _print(found: Profile, uri: str, files: str) -> None:
     facts.add_row("licences", _list(found.licences, most=4))
     facts.add_row("with a URL", _percent(found.with_url))
     facts.add_row("exact duplicates", f"{found.duplicates:.1%} of the documents looked at")
+    if found.repeated_ids:
+        facts.add_row("repeated ids", f"{found.repeated_ids:,}, each of several texts, among the documents read")
     if found.unusable:
         facts.add_row("unusable rows", ", ".join(f"{name} {count:,}" for name, count in found.unusable.items()))
     out.print(facts)

@@ -30,7 +30,7 @@ def pretrain(
     Run it again after any interruption: it goes on from the newest checkpoint.
     """
     from reinstruct.console import out as console
-    from reinstruct.console import watching
+    from reinstruct.console import tell_passed_over, watching
     from reinstruct.machine import cores
     from reinstruct.model_card import publish_model
     from reinstruct.preflight import check_data
@@ -43,6 +43,7 @@ def pretrain(
     plan = plan_pretraining(Wanted(corpora, tuple(licence or ()), Pretrain(size, seed, tokens), limit, held_out))
     store = open_store(out)
     expect_folder(out, store)
+    tell_passed_over(plan)
     check_data(plan)
     expect_libraries()
     with watching(plan) as watcher:

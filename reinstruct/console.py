@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,7 +26,7 @@ from rich.tree import Tree
 from reinstruct import recipes
 from reinstruct.commit import Count, Result, done_shards, layout_of, result_of
 from reinstruct.plan import Concat, Read, Step, models_in, walk
-from reinstruct.planfile import Plan, steps_of
+from reinstruct.planfile import Plan, passed_over, steps_of
 from reinstruct.settings import presets_of
 from reinstruct.store import Store
 from reinstruct.usage import Usage
@@ -63,10 +64,13 @@ def _flags(name: str, kind: Any, default: Any) -> Generator[tuple[str, str, str]
     if not dataclasses.is_dataclass(kind):
         yield name, getattr(kind, "__name__", str(kind)), _short(default)
         return
+    if hasattr(kind, "read"):  # made from what the flag says, not field by field
+        yield name, getattr(kind, "__name__", str(kind)), ""
+        return
     if default is None and isinstance(kind, type):  # a setting whose class stands below the recipe
         default = kind()
     presets = presets_of(kind) if isinstance(kind, type) else {}
-    if presets and not hasattr(kind, "read"):
+    if presets:
         yield name, f"preset: {', '.join(presets)}", ""
     for part in dataclasses.fields(kind):
         value = getattr(default, part.name)
@@ -95,6 +99,12 @@ def print_plan(plan: Plan, store: Store) -> None:
         if models:
             branch.add(f"model {models}")
     out.print(tree)
+
+
+def tell_passed_over(plan: Plan) -> None:
+    """On standard error, the files beside the inputs that are not read, where there are some."""
+    for files in passed_over(plan):
+        Console(stderr=True, highlight=False).print(f"passed over in {escape(files)}", style="dim", soft_wrap=True)
 
 
 def _input_names(step: Step) -> list[str]:
@@ -219,6 +229,9 @@ def finished(summary: dict[str, Any], watcher: ProgressWatcher, store: Store, pl
     for label, nll in summary["held_out_nll"].items():
         out.print(f"held-out loss, {label:<10} {nll:.4f}")
     out.print(f"report   {summary['report']}", soft_wrap=True)
+    if repeated := summary.get("repeated_ids"):  # absent where an earlier version published
+        several = "1 id stands" if repeated == 1 else f"{repeated:,} ids stand"
+        out.print(f"[yellow]{several} for several pairs:[/] the corpus or the seed repeats them", soft_wrap=True)
     if not summary["synthetic"]:
         out.print(f"[yellow]No synthetic pair was made:[/] {most_lost(store, plan)}", soft_wrap=True)
 

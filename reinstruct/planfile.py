@@ -70,6 +70,12 @@ def steps_of(plan: Plan) -> dict[str, Step]:
     return steps
 
 
+def passed_over(plan: Plan) -> list[str]:
+    """What lies beside the files of each input and is not read."""
+    sources = [(spec.name, spec.action.get("source", {}).get("passed_over")) for spec in plan.steps]
+    return [f"{name}: {files}" for name, files in sources if files]
+
+
 def save(store: Store, plan: Plan) -> str:
     """Put the plan in the store, as the newest; its name there."""
     name = f"plans/{plan.id}.json"

@@ -59,7 +59,7 @@ def plan_run(ask: Ask) -> Plan:
     if held_out is None and ask.held_out and "seed" in datasets:
         held_out = datasets["seed"]
         trained_on["seed"] = held_out.map(HoldOut(ask.held_out, "train"), name="seed-train")
-    outcome = recipe.plan(**trained_on, **models, **settings)
+    outcome = recipe.plan(**trained_on, **models, **recipe.arguments(settings))
     losses = _losses(outcome, ask, held_out, trained_on.get("seed"), models) if held_out else {}
     return _plan(ask, recipe, settings, outcome, losses, corpus)
 

@@ -17,6 +17,7 @@ from reinstruct.commit import result_of
 from reinstruct.layout import output_parts
 from reinstruct.planfile import Plan, steps_of
 from reinstruct.records import Pair
+from reinstruct.repeated import RepeatedIds
 from reinstruct.report import write_report
 from reinstruct.store import Store
 from reinstruct.tables import read_parts
@@ -61,10 +62,12 @@ def _publish_dataset(store: Store, plan: Plan, place: str) -> dict[str, int]:
 
     new = _emptied(store, f"{place}.dataset.new")
     rows = synthetic = 0
+    ids = RepeatedIds(("origin", "id"), ("instruction", "input", "output"))
     pending: list[pl.DataFrame] = []
     files = 0
     for chunk in read_parts(store, output_parts(store, steps_of(plan)[plan.data]), Pair):
         pending.append(with_messages(chunk.frame))
+        ids.add(chunk.frame)
         rows += len(chunk)
         synthetic += int((chunk.frame["origin"] == "synthetic").sum())
         if sum(map(len, pending)) >= ROWS_PER_FILE:
@@ -75,7 +78,7 @@ def _publish_dataset(store: Store, plan: Plan, place: str) -> dict[str, int]:
         table.write_parquet(new / f"train-{files:05d}.parquet")
     (new / "README.md").write_text(dataset_card(store, plan), encoding="utf-8")
     _swap(new, store.path(f"{place}dataset"))
-    return {"rows": rows, "synthetic": synthetic}
+    return {"rows": rows, "synthetic": synthetic, "repeated_ids": ids.count()}
 
 
 def with_messages(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -42,7 +42,8 @@ class Score(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """Base of everything stored as a row. `id` is unique in its dataset and stable between runs."""
+    """Base of everything stored as a row. `id` is stable between runs, and unique in its dataset if the
+    source's own ids are."""
 
     id: str
 

@@ -22,7 +22,7 @@ from reinstruct import report_figures as figures
 from reinstruct import report_text as text
 from reinstruct.commit import done_shards, layout_of
 from reinstruct.errors import StoreError
-from reinstruct.planfile import Plan, StepSpec
+from reinstruct.planfile import Plan, StepSpec, passed_over
 from reinstruct.records import Made, Pair
 from reinstruct.report_funnel import Funnel, funnel_of, main_path
 from reinstruct.report_models import AskedStep, asked_steps
@@ -156,7 +156,10 @@ def report_of(store: Store, plan: Plan, now: datetime | None = None) -> Report:
     known = {loss.label: loss.nll for loss in losses if loss.nll is not None}
     return Report(
         recipe=plan.recipe,
-        settings=tuple((name, _plain(value)) for name, value in plan.settings.items()),
+        settings=(
+            *((name, _plain(value)) for name, value in plan.settings.items()),
+            *(("passed over", files) for files in passed_over(plan)),
+        ),
         written=(now or datetime.now(UTC)).strftime("%-d %B %Y, %H:%M UTC"),
         store=store.root,
         funnel=funnel_of(run, examples=EXAMPLES),

@@ -170,6 +170,20 @@ def test_show_prints_the_graph_and_makes_nothing(world: Path, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_that_are_not_read_are_told_apart_from_what_is_printed(world: Path, tmp_path: Path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text(TEXT)
+    given = [*inputs_in(world), "--corpus", str(folder), "--out", str(tmp_path / "out")]
+    assert reinstruct("show", "reinstruct", *given).err == ""
+    for name in ("[b].xyz", "c.xyz"):
+        (folder / name).write_text(TEXT)
+    told = "2 files of other endings ([b].xyz, c.xyz)"
+    assert reinstruct("show", "reinstruct", *given).err == f"passed over in corpus: {told}\n"
+    looked_at = reinstruct("corpus", "inspect", str(folder))
+    assert (looked_at.code, looked_at.err) == (0, f"passed over: {told}\n")
+
+
 @pytest.mark.slow
 def test_real_processes_say_the_same(world: Path):
     """Help, a mistake found by Typer, one found by us, and an empty folder; each in a process of its own."""

@@ -22,6 +22,7 @@ from reinstruct.corpus.lines import line_blocks
 from reinstruct.corpus.open import open_source
 from reinstruct.corpus.read import first_records, read_batches
 from reinstruct.errors import CorpusError
+from reinstruct.identity import describe
 from reinstruct.records import Document, Example, Instruction, Pair, Rejected, to_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,24 @@ def test_hidden_and_unknown_files_are_left_alone(tmp_path):
         write(tmp_path / name, GOOD)
     assert [file.name for file in open_source(str(tmp_path), Document).files] == ["a.jsonl"]
     assert open_source(str(tmp_path / ".hidden.jsonl"), Document).files
+
+
+def test_files_of_other_endings_are_told_with_some_of_their_names(tmp_path):
+    write(tmp_path / "a.jsonl", GOOD)
+    write(tmp_path / ".hidden.xyz", GOOD)
+    alone = open_source(str(tmp_path), Document)
+    assert alone.passed_over == ""
+    for number in (1, 2):
+        write(tmp_path / f"{number}.xyz", GOOD)
+    beside = open_source(str(tmp_path), Document)
+    assert beside.passed_over == "2 files of other endings (1.xyz, 2.xyz)"
+    assert describe(beside, identity=True) == describe(alone, identity=True)
+    for number in (3, 4, 5):
+        write(tmp_path / "deep" / f"{number}.xyz", GOOD)
+    assert open_source(str(tmp_path), Document).passed_over == (
+        "5 files of other endings (1.xyz, 2.xyz, deep/3.xyz and 2 more)"
+    )
+    assert open_source(f"{tmp_path}/*.jsonl", Document).passed_over == ""
 
 
 def test_a_file_name_that_is_not_utf8_is_an_error_that_names_it(tmp_path):

@@ -42,6 +42,18 @@ def test_a_small_corpus_is_counted_and_the_sample_is_drawn_by_the_seed(tmp_path)
     assert len(take_sample(source, 10_000).documents) == 500
 
 
+def test_ids_of_several_texts_are_counted_among_all_that_is_read(tmp_path):
+    table = [{"id": str(n % 90), "text": f"{n} times the mill"} for n in range(100)]
+    table += [{"id": "7", "text": "7 times the mill"}, {"text": "no id"}, {"text": "no id"}]  # duplicates
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    sample = take_sample(open_source(str(tmp_path / "a.jsonl"), Document), 5)
+    assert profile(sample).repeated_ids == sample.ids.count() == 10
+    pq.write_table(pa.Table.from_pylist(table[:95]), tmp_path / "b.parquet")
+    assert take_sample(open_source(str(tmp_path / "b.parquet"), Document), 5).ids.count() == 5
+    pq.write_table(pa.Table.from_pylist(table[:90]), tmp_path / "c.parquet")
+    assert take_sample(open_source(str(tmp_path / "c.parquet"), Document), 5).ids.count() == 0
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_large_corpus_is_estimated_from_places_spread_over_it(tmp_path, packed):
     content = jsonl(1000)

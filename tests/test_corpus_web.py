@@ -3,11 +3,14 @@
 import gzip
 import io
 import random
+from functools import partial
 from html import unescape
 from importlib.util import find_spec
 
 import pytest
 
+from reinstruct.corpus.files import blocks
+from reinstruct.corpus.members import boundary
 from reinstruct.corpus.open import open_source
 from reinstruct.corpus.page import decode_page, extract_text, licence_link
 from reinstruct.corpus.read import read_batches, read_range
@@ -144,6 +147,30 @@ def test_damage_costs_the_record_it_lies_in(tmp_path, packed):
     assert [outcome for outcome in outcomes(found) if len(outcome) == 1] == ["0", "1", "3", "4"]
     assert len(found) == 5
     assert found[2].id.endswith(f":{places[2]}")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_good_record_between_damaged_ones_is_read(tmp_path, packed):
+    """Wherever the archive is cut; a record of which only the beginning is good is rejected, not passed over."""
+    content, places = archive([response(n) for n in range(8)], packed=packed)
+    damaged = bytearray(content)
+    for number in (1, 3, 6):
+        damaged[places[number] + 2 : places[number] + 30] = b"\xff" * 28
+    expected = ["0", "bad", "2", "bad", "4", "5", "bad", "7"]
+    if packed:
+        damaged[places[4] + 200] ^= 0xFF  # inside its data
+        expected[4] = "bad"
+    path = tmp_path / ("a.warc.gz" if packed else "a.warc")
+    found = read(path, bytes(damaged))
+    assert ["bad" if isinstance(record, Rejected) else record.url[-1] for record in found] == expected
+    bad = [record.id for record in found if isinstance(record, Rejected)]
+    assert bad == [f"{path.name}:{place}" for place, outcome in zip(places, expected, strict=True) if outcome == "bad"]
+    source = open_source(str(path), Document)
+    for place in places[1:]:
+        start = boundary(partial(blocks, source, source.files[0]), place, compressed=packed)
+        ranges = [Range(0, start), Range(start, len(content))] if start > 0 else [Range(0, len(content))]
+        batches = [batch for within in ranges for batch in read_range(source, source.files[0], within)]
+        assert [record for batch in batches for record in batch.flat(Document)] == found
 
 
 def test_damage_in_a_member_of_many_records_does_not_cost_the_next_member(tmp_path):

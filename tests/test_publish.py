@@ -6,10 +6,11 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pytest
+from rich.progress import Progress
 
 from reinstruct import records
 from reinstruct.commit import Done, Layout, Part, close, commit
-from reinstruct.console import most_lost
+from reinstruct.console import ProgressWatcher, finished, most_lost
 from reinstruct.corpus.open import open_source
 from reinstruct.plan import Dataset, Model, read
 from reinstruct.planfile import Plan, save, specs
@@ -137,6 +138,21 @@ def test_rows_the_seed_lost_are_not_blamed(store, tmp_path, corpus_file):
 
 
 @pytest.mark.slow
+def test_ids_of_several_pairs_are_counted_and_told(store, tmp_path, capsys):
+    """Not those of a pair that is there twice."""
+    uri = write(tmp_path / "pairs.jsonl", PAIRS[0], {**PAIRS[0], "output": "Four."}, PAIRS[1], PAIRS[1])
+    plan = finished_plan(store, read(open_source(uri, Pair), name="seed"))
+    summary = publish(store, plan)
+    assert summary["repeated_ids"] == 1
+    finished({**summary, "synthetic": 1}, ProgressWatcher(Progress(), 1), store, plan)
+    assert "1 id stands for several pairs" in capsys.readouterr().out
+    alone = finished_plan(store, seed(tmp_path))
+    summary = publish(store, alone)
+    assert summary["repeated_ids"] == 0
+    finished({**summary, "synthetic": 1}, ProgressWatcher(Progress(), 1), store, alone)
+    assert "stand for" not in capsys.readouterr().out
+
+
 def test_other_libraries_open_the_dataset(store, tmp_path):
     datasets = pytest.importorskip("datasets")
     publish(store, finished_plan(store, seed(tmp_path)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 
 import msgspec
@@ -428,6 +428,13 @@ def test_a_recipe_without_models_losses_or_settings_says_so(store, graph, tmp_pa
     page = page_of(store, plan, tmp_path)
     for word in ("trains no model", "measures no held-out loss", "records no settings", "no pairs to measure"):
         assert word in page.text
+
+
+def test_files_that_are_passed_over_are_told(store, tmp_path):
+    files = "2 files of other endings (a.xyz, <b>.xyz)"
+    docs = read(replace(source("corpus.jsonl", Document), passed_over=files), name="docs").step
+    page = page_of(store, Plan(recipe="plain", steps=specs(docs), data=docs.id), tmp_path)
+    assert f"docs: {files}" in page.text
 
 
 def test_metrics_of_any_shape_do_not_break_the_page(store, graph, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator
 
-from reinstruct.corpus.lines import Line, line_blocks
+from reinstruct.corpus.lines import MAX_LINE, TOO_LONG, Line, line_blocks
 from reinstruct.corpus.rows import Block, Row, batched
 from reinstruct.corpus.source import WHOLE, Range
 from reinstruct.corpus.streams import BOM, content_name, decompressed
@@ -20,29 +20,37 @@ DELIMITERS = ",;\t|"
 
 
 def read_blocks(
-    blocks: Iterable[bytes], name: str, header: bytes | None = None, within: Range = WHOLE
+    blocks: Iterable[bytes], name: str, header: bytes | None = None, within: Range = WHOLE, *, most: int = MAX_LINE
 ) -> Iterator[Block]:
     """Rows of a range of the file called `name`, decompressed as its name says. Blank lines are not rows.
 
     `blocks` begin at `first_byte(within)`; `header` is the file's first line, where the range does not begin with it.
-    Raises CorpusError when a quoted field runs over the end of the range, as then the next one began inside a row.
+    A row with a line of over `most` bytes is rejected as line_too_long, and the next row begins behind that line.
+    Raises CorpusError when a quoted field runs over the end of the range, as then the next one began inside a row; and
+    when the first line, which names the columns, is too long.
     """
-    yield from batched(_rows(blocks, name, header, within))
+    lines = (line for block in line_blocks(decompressed(blocks, name), within, most) for line in block.split())
+    yield from batched(_rows(_Feed(lines), name, header, within))
+
+
+def first_line(blocks: Iterable[bytes], name: str) -> bytes:
+    """The header of a plain file. CorpusError if that line is too long."""
+    return _header((line for block in line_blocks(blocks) for line in block.split()), name)
 
 
 def safe_to_cut(blocks: Iterable[bytes]) -> bool:
     """Whether no quoted field of the file holds a newline: every line has an even number of quotes."""
     for block in line_blocks(blocks):
+        if block.damage:  # of a line that is too long: its quotes are not known
+            return False
         if b'"' in block.raw and any(line.count(b'"') % 2 for line in block.raw.split(b"\n")):
             return False
     return True
 
 
-def _rows(blocks: Iterable[bytes], name: str, header: bytes | None, within: Range) -> Iterator[Row]:
+def _rows(feed: _Feed, name: str, header: bytes | None, within: Range) -> Iterator[Row]:
     csv.field_size_limit(MAX_FIELD)
-    feed = _Feed(line for block in line_blocks(decompressed(blocks, name), within) for line in block.split())
-    if header is None:
-        header = next(feed.lines, Line(0, b"")).raw
+    header = _header(feed.lines, name) if header is None else header
     delimiter = _delimiter(header, content_name(name))
     columns = next(csv.reader([header.removeprefix(BOM).decode(errors="replace")], delimiter=delimiter), [])
     rows = csv.reader(feed, delimiter=delimiter)
@@ -53,7 +61,7 @@ def _rows(blocks: Iterable[bytes], name: str, header: bytes | None, within: Rang
         except StopIteration:
             break
         except csv.Error as error:
-            value = Drop("not_csv", str(error))
+            value = feed.too_long or Drop("not_csv", str(error))
         if feed.ended and within.stop and not feed.damage:
             raise CorpusError(
                 f"{name} has a row at byte {feed.at} that runs over byte {within.stop}, where the file was cut between "
@@ -66,6 +74,13 @@ def _rows(blocks: Iterable[bytes], name: str, header: bytes | None, within: Rang
             yield Row(feed.at, feed.raw, value)
     if feed.damage:
         yield Row(feed.damage.offset, feed.damage.raw, feed.damage.damage or Drop("corrupt_file"))
+
+
+def _header(lines: Iterator[Line], name: str) -> bytes:
+    line = next(lines, Line(0, b""))
+    if line.damage and line.damage.reason == TOO_LONG:
+        raise CorpusError(f"{name} does not begin with the names of its columns, but with {line.damage.detail}")
+    return line.raw
 
 
 def _row(columns: list[str], values: list[str]) -> dict[str, str] | Drop:
@@ -90,6 +105,7 @@ class _Feed:
         self.bad = ""
         self.ended = False  # the input ended while a row was being read
         self.damage: Line | None = None
+        self.too_long: Drop | None = None  # of a line of the row at hand
         self._parts: list[bytes] = []
 
     @property
@@ -97,19 +113,23 @@ class _Feed:
         return b"\n".join(self._parts)
 
     def begin_row(self) -> None:
-        self._parts, self.bad = [], ""
+        self._parts, self.bad, self.too_long = [], "", None
 
     def __iter__(self) -> _Feed:
         return self
 
     def __next__(self) -> str:
         line = next(self.lines, None)
-        if line is None or line.damage:
+        if line and line.damage and line.damage.reason == TOO_LONG:
+            self.too_long = line.damage
+        elif line is None or line.damage:
             self.ended, self.damage = bool(self._parts), line
             raise StopIteration
         if not self._parts:
             self.at = line.offset
         self._parts.append(line.raw)
+        if self.too_long:
+            raise csv.Error(self.too_long.detail)
         try:
             return line.raw.decode() + "\n"
         except UnicodeDecodeError as error:

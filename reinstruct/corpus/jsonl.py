@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from reinstruct.corpus.lines import Lines, line_blocks
+from reinstruct.corpus.lines import MAX_LINE, Lines, line_blocks
 from reinstruct.corpus.rows import Block, Row, batched
 from reinstruct.corpus.source import WHOLE, Range
 from reinstruct.corpus.streams import BOM, content_name, decompressed
@@ -29,10 +29,12 @@ def read_blocks(
     within: Range = WHOLE,
     *,
     array_bytes: int = ARRAY_BYTES,
+    most: int = MAX_LINE,
 ) -> Iterator[Block]:
     """Rows of a range of the file called `name`, decompressed as its name says. Blank lines are not rows.
 
-    `blocks` begin at `first_byte(within)`. With `documents`, lines that are plain documents come as tables or records.
+    `blocks` begin at `first_byte(within)`. A line of over `most` bytes is rejected as line_too_long. With `documents`,
+    lines that are plain documents come as tables or records.
     Raises CorpusError when the compression is not what the name says, or a .json file holds an array that does not
     parse or is larger than `array_bytes`.
     """
@@ -43,7 +45,7 @@ def read_blocks(
         if _is_array(start):
             yield from batched(_array_rows(chunks, name, array_bytes))
             return
-    for block in line_blocks(chunks, within):
+    for block in line_blocks(chunks, within, most):
         table = documents.table(block.raw) if documents and not block.damage else None
         if table is not None:
             yield table

@@ -1,24 +1,30 @@
 """Lines of a file, or of the part of it that lies in a range, in blocks of whole lines.
 
 The one rule: a line belongs to the range that holds its first byte, wherever it ends. So however a file is cut, the
-ranges together give each line once, in order, with the same offset.
+ranges together give each line once, in order, with the same offset. A line that is too long to hold is passed by in
+pieces, and only its beginning is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from reinstruct.corpus.source import WHOLE, Range
 from reinstruct.records import Drop
 
 BLOCK = 2 << 20
+MAX_LINE = 256 << 20  # bytes, decompressed: no row is this long, and a file without newlines would fill the memory
+SHOWN = 2000  # bytes of a longer line that are kept, to be looked at
+TOO_LONG = "line_too_long"
 
 
 class Line(NamedTuple):
     """A line without its newline, and where it starts in the decompressed stream.
 
-    With `damage` the file ends here and `raw` is the beginning of a row that was never finished.
+    With `damage`, `raw` is the beginning of a row that was never finished, and the file ends here; or, as its reason
+    says, of a line that is too long, and the file goes on.
     """
 
     offset: int
@@ -49,15 +55,18 @@ def first_byte(within: Range) -> int:
     return max(0, within.start - 1)
 
 
-def line_blocks(chunks: Iterable[bytes | Drop], within: Range = WHOLE) -> Iterator[Lines]:
+def line_blocks(chunks: Iterable[bytes | Drop], within: Range = WHOLE, most: int = MAX_LINE) -> Iterator[Lines]:
     """The lines of a range in blocks about as large as the chunks, which start at `first_byte(within)`.
 
-    A line that spans many chunks is joined once, so its cost is linear.
+    A line that spans many chunks is joined once, so its cost is linear. One of more than `most` bytes is a block of its
+    own, with damage.
     """
-    blocks = _whole_lines(chunks, first_byte(within))
+    offset, left = first_byte(within), iter(chunks)
     if within.start:
-        blocks = _without_first(blocks)
-    for block in blocks:
+        offset, left = _after_newline(left, offset, within.stop)
+        if within.stop and offset >= within.stop:  # no line begins in the range
+            return
+    for block in _whole_lines(left, offset, within.stop, most):
         if not within.stop or block.offset + len(block.raw) <= within.stop:
             yield block
             continue
@@ -67,39 +76,81 @@ def line_blocks(chunks: Iterable[bytes | Drop], within: Range = WHOLE) -> Iterat
         return
 
 
-def _whole_lines(chunks: Iterable[bytes | Drop], offset: int) -> Iterator[Lines]:
+def _after_newline(chunks: Iterator[bytes | Drop], offset: int, stop: int) -> tuple[int, Iterator[bytes | Drop]]:
+    """What follows the first newline, as the line before it began before the range; looked for up to `stop`."""
+    for chunk in chunks:
+        if isinstance(chunk, Drop):
+            return offset, iter((chunk,))
+        end = chunk.find(b"\n") + 1
+        if end:
+            return offset + end, chain((chunk[end:],), chunks)
+        offset += len(chunk)
+        if stop and offset >= stop:
+            break
+    return offset, iter(())
+
+
+def _whole_lines(chunks: Iterator[bytes | Drop], offset: int, stop: int, most: int) -> Iterator[Lines]:
     """Blocks of about BLOCK bytes, joined once from the chunks however small those are."""
     parts: list[bytes] = []
     size = 0
+    passing = False  # by the rest of a line that is too long
     for chunk in chunks:
         if isinstance(chunk, Drop):
             held = b"".join(parts)
             end = held.rfind(b"\n") + 1
-            if end:
-                yield Lines(offset, held[:end])
+            yield from _bounded(Lines(offset, held[:end]), most)
             yield Lines(offset + end, held[end:], chunk)
             return
-        end = chunk.rfind(b"\n") + 1 if size + len(chunk) >= BLOCK else 0
-        if not end:
-            parts.append(chunk)
-            size += len(chunk)
+        if passing:
+            end = chunk.find(b"\n") + 1
+            offset += end or len(chunk)
+            if stop and offset >= stop:
+                return
+            if not end:
+                continue
+            passing, chunk = False, chunk[end:]
+        parts.append(chunk)
+        size += len(chunk)
+        if size < BLOCK and size <= most:
             continue
-        block = b"".join((*parts, memoryview(chunk)[:end]))
-        yield Lines(offset, block)
+        end = chunk.rfind(b"\n") + 1
+        if not end and size <= most:
+            continue
+        block = b"".join((*parts[:-1], memoryview(chunk)[:end]))
+        rest = chunk[end:]
+        if not end:
+            block, rest = _cut_behind(block + rest)
+        yield from _bounded(Lines(offset, block), most)
         offset += len(block)
-        parts = [chunk[end:]]
-        size = len(parts[0])
-    if any(parts):
-        yield Lines(offset, b"".join(parts))
+        if len(rest) > most:
+            yield _too_long(offset, rest, most)
+            offset, rest, passing = offset + len(rest), b"", True
+        parts, size = [rest], len(rest)
+    yield from _bounded(Lines(offset, b"".join(parts)), most)
 
 
-def _without_first(blocks: Iterator[Lines]) -> Iterator[Lines]:
-    """What follows the first newline: the line before it began before the range."""
-    for block in blocks:
-        end = block.raw.find(b"\n") + 1
-        if end and not block.damage and end < len(block.raw):
-            yield block._replace(offset=block.offset + end, raw=block.raw[end:])
-        elif block.damage:
-            yield block
-        break
-    yield from blocks
+def _cut_behind(held: bytes) -> tuple[bytes, bytes]:
+    """What ends in the last newline, and what follows it."""
+    end = held.rfind(b"\n") + 1
+    return held[:end], held[end:]
+
+
+def _bounded(block: Lines, most: int) -> Iterator[Lines]:
+    """The block, or where it holds lines that are too long, those apart from the others; nothing of an empty one."""
+    begin, taken = 0, 0
+    while len(block.raw) > most and begin < len(block.raw):
+        end = block.raw.find(b"\n", begin)
+        end = end if end >= 0 else len(block.raw)
+        if end - begin > most:
+            if begin > taken:
+                yield Lines(block.offset + taken, block.raw[taken:begin])
+            yield _too_long(block.offset + begin, block.raw[begin : begin + SHOWN], most)
+            taken = end + 1
+        begin = end + 1
+    if taken < len(block.raw):
+        yield block._replace(offset=block.offset + taken, raw=block.raw[taken:])
+
+
+def _too_long(offset: int, line: bytes, most: int) -> Lines:
+    return Lines(offset, line[: min(SHOWN, most)], Drop(TOO_LONG, f"a line of over {most:,} bytes"))

@@ -1,6 +1,7 @@
 """A web archive as byte streams: one for each gzip member of a .gz file, one for the whole of a plain file.
 
 The one rule: a place where an archive may be cut is the first byte of a record whose neighbour is in its place too.
+After damage no neighbour is asked for: it may be damaged as well, and then it is told in its turn.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _GZIP = re.compile(rb"\x1f\x8b\x08[\x00\x04\x08\x0c\x10\x14\x18\x1c]")
 _PLAIN = re.compile(rb"WARC/[01]\.\d+\r?\n")
 _LENGTH = re.compile(rb"\ncontent-length:\s*(\d+)\r?\n", re.IGNORECASE)
 _FIRST = b"WARC/"
+_NEXT = re.compile(rb"(\r?\n){0,2}WARC/[01]\.\d")
+_END = re.compile(rb"(\r?\n){2}|WARC/[01]\.\d")
 MAX_HEADER = 64 << 10
+SPOON = 16  # bytes
 MAX_SEARCH = 1 << 30  # bytes that are searched for the next record
 
 
@@ -87,15 +91,19 @@ def members(open_at: OpenAt, start: int, *, compressed: bool) -> Iterator[Member
             return
 
 
-def boundary(open_at: OpenAt, start: int, *, compressed: bool) -> int:
-    """The first byte at or after `start` where a record begins, or -1 if there is none."""
+def boundary(open_at: OpenAt, start: int, *, compressed: bool, alone: bool = False) -> int:
+    """The first byte at or after `start` where a record begins, or -1 if there is none.
+
+    With `alone` the record needs no neighbour, and of a gzip member only its beginning must be one: for reading on, not
+    for cutting.
+    """
     pattern = _GZIP if compressed else _PLAIN
     held, at = b"", start
     for block in open_at(start):
         held += block
         for found in pattern.finditer(held):
             place = at + found.start()
-            if _is_record(open_at, place, compressed=compressed):
+            if _is_record(open_at, place, compressed=compressed, alone=alone):
                 return place
         keep = held[-16:]
         at, held = at + len(held) - len(keep), keep
@@ -104,10 +112,12 @@ def boundary(open_at: OpenAt, start: int, *, compressed: bool) -> int:
     return -1
 
 
-def _is_record(open_at: OpenAt, place: int, *, compressed: bool) -> bool:
-    """Whether a record begins here, whole, and either the file ends after it or another begins."""
+def _is_record(open_at: OpenAt, place: int, *, compressed: bool, alone: bool) -> bool:
+    """Whether a record begins here, whole, and either the file ends after it or another begins; less with `alone`."""
     if not compressed:
-        return _is_plain_record(open_at, place)
+        return _is_plain_record(open_at, place, _END if alone else _NEXT)
+    if alone:
+        return _begins_record(next(open_at(place), b""))
     for count, member in enumerate(members(open_at, place, compressed=True)):
         begins = member.read(len(_FIRST))
         while begins == _FIRST and member.read(PIECE):
@@ -119,14 +129,27 @@ def _is_record(open_at: OpenAt, place: int, *, compressed: bool) -> bool:
     return True
 
 
-def _is_plain_record(open_at: OpenAt, place: int) -> bool:
+def _begins_record(member: bytes) -> bool:
+    """Whether gzip data begins with a record. It is fed by the spoonful, as damage takes all that is fed with it."""
+    machine, found = isal_zlib.decompressobj(wbits=31), b""
+    try:
+        for at in range(0, min(len(member), PIECE), SPOON):
+            found += machine.decompress(member[at : at + SPOON])
+            if len(found) >= len(_FIRST):
+                break
+    except GZIP_ERROR:
+        pass
+    return found.startswith(_FIRST)
+
+
+def _is_plain_record(open_at: OpenAt, place: int, end_of_record: re.Pattern[bytes]) -> bool:
     head = next(open_at(place), b"")[:MAX_HEADER]
     end = re.search(rb"\r?\n\r?\n", head)
     length = _LENGTH.search(head[: end.end()]) if end else None
     if not end or not length:
         return False
     after = next(open_at(place + end.end() + int(length[1])), b"")
-    return not after.strip() or bool(re.match(rb"(\r?\n){0,2}WARC/[01]\.\d", after))
+    return not after.strip() or bool(end_of_record.match(after))
 
 
 class _Pieces:

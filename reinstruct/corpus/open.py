@@ -16,7 +16,7 @@ from typing import Any
 
 from reinstruct.corpus.fields import columns_of
 from reinstruct.corpus.files import Listing, fingerprint, list_files
-from reinstruct.corpus.kinds import ACCEPTED, LINES, first_of_each, is_read
+from reinstruct.corpus.kinds import ACCEPTED, LINES, first_of_each, is_read, kind_of
 from reinstruct.corpus.pydoc import list_packages
 from reinstruct.corpus.source import Source
 from reinstruct.corpus.stdin import STDIN, spooled
@@ -25,6 +25,7 @@ from reinstruct.records import Document
 
 _PYDOC = "pydoc:"
 _HUB = "hf://"
+SHOWN = 3  # names of files that are passed over
 _WITHOUT_COLUMNS = {"text": "a file that is one document", "lines": "lines:", "warc": "a web archive"}
 
 
@@ -51,7 +52,8 @@ def open_source(uri: str, record_type: type[Any], *, columns: Mapping[str, str] 
     else:
         columns_of(record_type, mapping)
     files = tuple(fingerprint(listing, name) for name in listing.found if by_line or is_read(name, kind))
-    return Source(listing.root, kind, record_type, files, tuple(sorted(mapping.items())))
+    unread = [] if by_line else [name for name in listing.found if not kind_of(name)]
+    return Source(listing.root, kind, record_type, files, tuple(sorted(mapping.items())), _passed_over(unread))
 
 
 def _one_kind(uri: str, listing: Listing) -> str:
@@ -74,6 +76,13 @@ def _expect_documents(what: str, record_type: type[Any], mapping: Mapping[str, s
         )
     if mapping:
         raise CorpusError(f"{what} has no columns, but a mapping was given for {', '.join(sorted(mapping))}")
+
+
+def _passed_over(names: list[str]) -> str:
+    """How many files have an ending that is not known, and some of them; empty where all are read."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    files = "file" if len(names) == 1 else "files"
+    return f"{len(names):,} {files} of other endings ({', '.join(names[:SHOWN])}{more})" if names else ""
 
 
 def _some(names: Iterable[str]) -> str:

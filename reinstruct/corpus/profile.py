@@ -48,6 +48,7 @@ class Profile:
     chars: dict[str, int]  # quantile -> characters
     histogram: dict[str, float]  # from so many characters on -> share
     duplicates: float
+    repeated_ids: int  # ids that several texts have, among all rows read
     with_url: float
     licences: dict[str, float]
     rules: list[Verdict]
@@ -71,6 +72,7 @@ def profile(sample: Sample, seed: int = 0) -> Profile:
         chars={f"{share:.0%}": int(chars.quantile(share, "nearest") or 0) for share in QUANTILES},
         histogram=_histogram(chars),
         duplicates=1 - frame["text"].n_unique() / len(frame),
+        repeated_ids=sample.ids.count(),
         with_url=_share(frame["url"] != ""),
         licences=_shares(frame["licence"].replace("", "none given")),
         rules=[_verdict(name, rule, frame) for name, rule in _rules().items()],

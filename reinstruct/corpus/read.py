@@ -100,8 +100,9 @@ def _arrow(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:
 
 
 def _delimited(source: Source, file: SourceFile, within: Range, data: Iterable[bytes]) -> Iterator[Block]:
-    header = next(line_blocks(blocks(source, file))).raw.partition(b"\n")[0] if within.start else None
-    return delimited.read_blocks(data, source.uri + file.name, header, within)
+    name = source.uri + file.name
+    header = delimited.first_line(blocks(source, file), name) if within.start else None
+    return delimited.read_blocks(data, name, header, within)
 
 
 def _archive(source: Source, file: SourceFile, within: Range) -> Iterator[Block]:

@@ -23,6 +23,7 @@ from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
 from reinstruct.corpus.streams import BOM, content_name, decompressed
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Rejected, from_table
+from reinstruct.repeated import RepeatedIds
 from reinstruct.tables import ROWS
 
 SMALL = 32 << 20  # bytes; a corpus up to this size is read whole
@@ -38,7 +39,8 @@ _ENDS = ("truncated_file", "truncated_record", "not_csv")  # what the end of a p
 class Sample:
     """Documents of a corpus, `n` of those read, each with the same chance, in the order they came.
 
-    `total` counts the documents of the corpus, `read` the rows that were read, `rejected` those of them that were bad.
+    `total` counts the documents of the corpus, `read` the rows that were read, `rejected` those of them that were bad,
+    `ids` those of them whose id another text has too.
     """
 
     n: int
@@ -48,6 +50,7 @@ class Sample:
     read: int = 0
     bytes_read: int = 0
     rejected: Counter[str] = field(default_factory=Counter[str])
+    ids: RepeatedIds = field(default_factory=lambda: RepeatedIds(("id",), ("text",)))
     _kept: list[tuple[int, Document]] = field(default_factory=list[tuple[int, Document]])
     _seen: int = 0
 
@@ -58,6 +61,7 @@ class Sample:
     def offer(self, batch: Batch) -> None:
         """Keep some of a batch's documents; only those are made into records (reservoir sampling)."""
         good, _ = batch.split(Document)
+        self.ids.add(good.frame)
         for row in range(len(good)):
             slot = self._seen if self._seen < self.n else self.draw.randrange(self._seen + 1)
             if slot < self.n:

@@ -23,7 +23,8 @@ class Source:
     """What to read. `uri` says where (the root folder, or pydoc:) and stays out of identities; `files` says what, in
     the order it is read.
 
-    `columns` renames columns of the files to fields of the record: (field, column) pairs.
+    `columns` renames columns of the files to fields of the record: (field, column) pairs. `passed_over` tells people of
+    files that lie there and are not read.
     """
 
     uri: str = field(metadata={"where": True})
@@ -31,6 +32,7 @@ class Source:
     record_type: type[Any]
     files: tuple[SourceFile, ...]
     columns: tuple[tuple[str, str], ...] = ()
+    passed_over: str = field(default="", metadata={"where": True})
 
 
 class Range(NamedTuple):

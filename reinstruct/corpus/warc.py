@@ -64,7 +64,7 @@ def _rows(open_at: OpenAt, file: SourceFile, within: Range) -> Iterator[Row]:
             value = record if isinstance(record, Drop) else _page(record, file)
             if value is not None:
                 yield Row(f"{member}+{inside}" if inside else member, _shown(record), value)
-        start = boundary(open_at, member + 1, compressed=compressed) if damaged else stop
+        start = boundary(open_at, member + 1, compressed=compressed, alone=True) if damaged else stop
 
 
 def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterator[tuple[_Place, _Record | Drop]]:

@@ -1,20 +1,21 @@
 """One file per method; a recipe is the function named like its file. Nothing here to edit when adding one.
 
 A recipe's signature is its configuration: `Dataset[...]` and `Model` parameters are inputs (optional where the default
-is None), keyword-only parameters are settings. It returns an `Outcome`.
+is None), keyword-only parameters are settings; of a `Preparation` each field is one. It returns an `Outcome`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, get_args, get_origin, get_type_hints
 
 from reinstruct.errors import RecipeError
 from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.preparation import Preparation
 from reinstruct.records import without_none
 from reinstruct.suggest import suggestion
 
@@ -30,11 +31,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Setting:
-    """A keyword-only parameter of a recipe."""
+    """A keyword-only parameter of a recipe, or a field of its parameter `part_of`."""
 
     name: str
     type: Any
     default: Any
+    part_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ class Recipe:
     def summary(self) -> str:
         """First line of the file's docstring: the method and its paper."""
         return (inspect.getmodule(self.plan).__doc__ or "").strip().split("\n")[0]
+
+    def arguments(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings given as keyword arguments of `plan`. RecipeError for a wrong Preparation."""
+        place = {setting.name: setting.part_of for setting in self.settings}
+        plain = {name: value for name, value in settings.items() if not place[name]}
+        parts = {part: {n: v for n, v in settings.items() if place[n] == part} for part in place.values() if part}
+        return {**plain, **{part: Preparation(**given) for part, given in parts.items()}}
 
 
 def names() -> list[str]:
@@ -76,6 +85,9 @@ def of_function(plan: Callable[..., Outcome]) -> Recipe:
             inputs.append(Input(parameter.name, None, required))
         elif get_origin(hint) is Dataset:
             inputs.append(Input(parameter.name, get_args(hint)[0], required))
+        elif hint is Preparation:
+            types, name = get_type_hints(hint), parameter.name
+            settings += [Setting(part.name, types[part.name], part.default, name) for part in fields(hint)]
         else:
             settings.append(Setting(parameter.name, hint, parameter.default))
     return Recipe(plan.__name__, plan, tuple(inputs), tuple(settings))

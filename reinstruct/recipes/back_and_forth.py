@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Reply, Sampling
 from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.preparation import Preparation
 from reinstruct.recipes import humpback
 from reinstruct.records import Document, Drop, Example, Pair, question
 from reinstruct.stage import Transform
@@ -60,6 +61,7 @@ def back_and_forth(
     max_unreadable: float = 0.5,
     teach_rating: bool = False,
     sft: Sft = Sft(2, learning_rate=1e-5, schedule="cosine", batch_size=32, weight_decay=0.1, dropout=0.1),
+    prepare: Preparation = Preparation(),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
@@ -83,7 +85,7 @@ def back_and_forth(
     taught = said + human.map(lessons, name="teach-rating") if teach_rating else said
     forward = base.train(taught, "forward", sft)
 
-    texts = corpus.map(cut, name="cut").gather(DropDuplicates(), name="deduplicate")
+    texts = prepare.documents(corpus).map(cut, name="cut").gather(DropDuplicates(), name="deduplicate")
     chosen = texts.gather(Sample(candidates, random_seed), name="candidates")
     made = chosen.map(WriteInstruction(backward, prompts.backward, sampling=writing), name="guess")
 
@@ -104,7 +106,7 @@ def back_and_forth(
         improve = RewriteSpan(aligned, asked, sampling=rewriting, max_unreadable=max_unreadable)
         made = made.map(improve, name="rewrite")
 
-    synthetic = made.gather(Sample(size, random_seed), name="sample")
+    synthetic = prepare.without_leaks(made).gather(Sample(size, random_seed), name="sample")
     machine = synthetic.map(PutWithSystem(prompts.chat, (prompts.web_tag,)), name="tag-synthetic")
     final = base.train(said + machine, "final", sft)
     return Outcome(human + synthetic, final, PutWithSystem(prompts.chat, (prompts.seed_tag, prompts.web_tag)), sft)

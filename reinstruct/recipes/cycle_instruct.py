@@ -15,6 +15,7 @@ from msgspec.structs import replace as with_fields
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Prompt, Reply, Sampling
 from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.preparation import Preparation
 from reinstruct.records import Document, Drop, Pair, Score, question
 from reinstruct.stage import Ask
 from reinstruct.stages.cluster import PruneClusters
@@ -45,6 +46,7 @@ def cycle_instruct(
     prune: PruneClusters = PruneClusters(),
     rates: tuple[float, ...] = (1.0, 0.8, 0.5, 0.3, 0.1),
     sft: Sft = Sft.cycle_instruct(),
+    prepare: Preparation = Preparation(),
     random_seed: int = 0,
     compat: bool = False,
 ) -> Outcome:
@@ -58,7 +60,7 @@ def cycle_instruct(
     prompts = prompts or Prompts()
     ask, answer = prompts.ask, prompts.answer
     sides = replace(sides, compat=compat or sides.compat)
-    segments = corpus.map(SplitSegments(sides), name="segment")
+    segments = prepare.documents(corpus).map(SplitSegments(sides), name="segment")
     questions = segments.map(KeepSide("question", sides), name="ask-side")
     answers = segments.map(KeepSide("answer", sides), name="tell-side")
     questions = questions.gather(Sample(per_side, random_seed), name="questions")
@@ -87,6 +89,7 @@ def cycle_instruct(
         rebuilt_answers = asked.map(Rebuild(answerer, answer, "output", sampling=rebuilding), name="round-trip-a")
         pairs = (rebuilt_questions + rebuilt_answers).gather(prune, name="prune")
 
+    pairs = prepare.without_leaks(pairs)
     final = base.train(pairs.map(PutToModel(answer), name="final-data"), "final", sft)
     return Outcome(pairs, final, PutToModel(answer), sft)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.preparation import Preparation
 from reinstruct.records import Document, Pair
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import PutWithSystem, TeachInstruction, Template, WriteInstruction
@@ -46,6 +47,7 @@ def humpback(
     teach_rating: bool = False,
     sft: Sft = Sft.humpback(),
     paper_steps: bool = True,
+    prepare: Preparation = Preparation(),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
@@ -75,9 +77,11 @@ def humpback(
     taught = said + human.map(lessons, name="teach-rating") if teach_rating else said
     forward = base.train(taught, "forward-0", first)
 
-    segments = corpus.map(headers, rules, repetition, name="segments").gather(DropDuplicates(), name="deduplicate")
+    pages = prepare.documents(corpus)
+    segments = pages.map(headers, rules, repetition, name="segments").gather(DropDuplicates(), name="deduplicate")
     texts = segments.gather(Sample(candidates, random_seed), name="candidates")
     guesses = texts.map(WriteInstruction(backward, prompts.backward, sampling=writing), name="guess")
+    guesses = prepare.without_leaks(guesses)
 
     curated, last = guesses, 1 if judge else rounds
     for number in range(1, last + 1):

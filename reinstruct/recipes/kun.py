@@ -15,6 +15,7 @@ from msgspec import structs
 
 from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.preparation import Preparation
 from reinstruct.records import Document, Drop, Pair
 from reinstruct.stage import Filter, Transform
 from reinstruct.stages.checks import HAN, LETTERS, DropKeywords, DropRepetition, KeepLikely, Keywords
@@ -50,6 +51,7 @@ def kun(
     sampling: Sampling = Sampling(temperature=0.5, top_p=0.95, max_tokens=1024, repetition_penalty=1.2),
     label_sft: Sft = replace(Sft.kun(), epochs=6),
     sft: Sft = Sft.kun(),
+    prepare: Preparation = Preparation(),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
@@ -68,7 +70,7 @@ def kun(
 
     texts = texts or TextRules.of(prompts.language)
     likely = KeepLikely[Document]("text", max_perplexity, HAN if texts.min_cjk else LETTERS)
-    fluent = corpus.map(texts, name="select").gather(likely, name="perplexity")
+    fluent = prepare.documents(corpus).map(texts, name="select").gather(likely, name="perplexity")
     chosen = fluent.gather(Sample(candidates, random_seed), name="candidates")
     label = base.train(seed.map(TeachInstruction(prompts.label), name="reverse"), "label", label_sft)
     said = seed.map(PutToModel(prompts.chat), name="ask-seed")
@@ -82,7 +84,8 @@ def kun(
     good = repaired.map(verdict, KeepScore("instruction", 1), name="judge")
     fitted = FitInstruction(512 if compat else 0)
     polished = good.map(fitted, Rewrite(chat, prompts.polish, sampling=sampling), name="polish")
-    synthetic = polished.map(answers, name="answers").gather(Sample(size, random_seed), name="sample")
+    answered = prepare.without_leaks(polished.map(answers, name="answers"))
+    synthetic = answered.gather(Sample(size, random_seed), name="sample")
 
     data = seed + synthetic if with_seed else synthetic
     final = base.train(data.map(PutToModel(prompts.chat), name="ask-data"), "final", sft)

@@ -8,15 +8,16 @@ together, each marked by a tag that says where its answer comes from.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import polars as pl
 
 from reinstruct.errors import RecipeError
 from reinstruct.llm import Sampling
 from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.preparation import Preparation
 from reinstruct.records import Document, Pair
 from reinstruct.stage import Filter
-from reinstruct.stages.decontaminate import DropLeaks
 from reinstruct.stages.gather import DropDuplicates, Sample
 from reinstruct.stages.instruct import (
     LoseLines,
@@ -29,7 +30,6 @@ from reinstruct.stages.instruct import (
     WriteInstruction,
 )
 from reinstruct.stages.leak_sets import TestSets
-from reinstruct.stages.quality import preset
 from reinstruct.stages.select import first_reason
 from reinstruct.stages.text import SelectAdvice
 from reinstruct.train.settings import Sft
@@ -45,17 +45,16 @@ def reinstruct(
     *,
     rules: SelectAdvice = SelectAdvice(),
     prompts: Prompts | None = None,
-    quality: str = "",
     candidates: int = 0,
     size: int = 0,
     rewrite_size: int = 2000,
     upsample: int = 2,
     remove_refusals: bool = False,
-    decontaminate: TestSets = TestSets(),
     compat: bool = False,
     writing: Sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=256),
     rewriting: Sampling = Sampling(max_tokens=1024),
     sft: Sft = Sft(),
+    prepare: Preparation = Preparation(),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
@@ -75,10 +74,10 @@ def reinstruct(
     instruction_rules = InstructionRules(compat=compat)
     response_rules = ResponseRules(remove_refusals=remove_refusals)
 
-    passed = corpus.map(preset(quality), rules, name="select") if quality else corpus.map(rules, name="select")
-    selected = passed.gather(DropDuplicates(), name="deduplicate")
-    if decontaminate.uris:
-        selected = selected.map(DropLeaks(decontaminate), name="decontaminate")
+    prepared = replace(prepare, quality=(), decontaminate=TestSets()).documents(corpus)
+    asked: Any = (*prepare.rules(), rules)
+    passed: Dataset[Document] = prepared.map(*asked, name="select")
+    selected = prepare.without_leaks(passed.gather(DropDuplicates(), name="deduplicate"))
     texts = selected.gather(Sample(candidates, random_seed), name="candidates")
     backward = base.train(seed.map(TeachInstruction(prompts.backward), name="reverse"), "backward", sft)
     guesses = texts.map(WriteInstruction(backward, prompts.backward, sampling=writing), instruction_rules, name="guess")
@@ -92,10 +91,7 @@ def reinstruct(
     rewriter = base.train(rewrites.map(TeachRewriting(prompts.rewrite), name="rewrite-data"), "rewriter", sft)
 
     rewritten = guesses.map(Rewrite(rewriter, prompts.rewrite, sampling=rewriting), response_rules, name="rewrite")
-    if decontaminate.uris:
-        leaks = DropLeaks[Pair](decontaminate, ("instruction", "input", "output"))
-        rewritten = rewritten.map(leaks, name="decontaminate-pairs")
-    synthetic = rewritten.gather(Sample(size, random_seed), name="sample")
+    synthetic = prepare.without_leaks(rewritten).gather(Sample(size, random_seed), name="sample")
 
     human = seed.map(Repeat(upsample), PutToModel(prompts.chat, (prompts.seed_tag,)), name="tag-seed")
     machine = synthetic.map(PutToModel(prompts.chat, (prompts.web_tag,)), name="tag-synthetic")

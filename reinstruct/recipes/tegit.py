@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from reinstruct.errors import expect
 from reinstruct.llm import Prompt, Reply, Sampling
 from reinstruct.plan import Dataset, Model, Outcome
+from reinstruct.preparation import Preparation
 from reinstruct.records import Document, Drop, Example, Pair
 from reinstruct.stage import Ask, Filter, Transform
 from reinstruct.stages.bounds import expect_order, expect_share
@@ -51,6 +52,7 @@ def tegit(
     with_seed: bool = False,
     designing: Sampling = Sampling(max_tokens=1024),
     sft: Sft = Sft(),
+    prepare: Preparation = Preparation(),
     random_seed: int = 0,
 ) -> Outcome:
     """Plan the method.
@@ -65,7 +67,8 @@ def tegit(
     expect_order("min_chars", min_chars, "max_chars", max_chars)
     rules, prompts = rules or DesignRules(), prompts or Prompts()
     lengths = KeepLengths[Document]("text", min_chars, max_chars)
-    texts = corpus.map(lengths, name="select").gather(DropDuplicates(), name="deduplicate")
+    documents = prepare.documents(corpus)
+    texts = documents.map(lengths, name="select").gather(DropDuplicates(), name="deduplicate")
 
     if designs is None and teacher is not None:
         sample = texts.gather(Sample(lessons, random_seed), name="sample-lessons")
@@ -78,7 +81,7 @@ def tegit(
 
     chosen = texts.gather(Sample(candidates, random_seed), name="candidates")
     tasks = chosen.map(Design(designer, prompts.design, sampling=designing), rules, name="design")
-    synthetic = tasks.gather(Sample(size, random_seed), name="sample")
+    synthetic = prepare.without_leaks(tasks).gather(Sample(size, random_seed), name="sample")
 
     data = seed + synthetic if with_seed else synthetic
     final = base.train(data.map(PutToModel(prompts.chat), name="ask-tasks"), "final", sft)
