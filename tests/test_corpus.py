@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from backports import zstd
 
+from reinstruct.corpus.delimited import MAX_FIELD
 from reinstruct.corpus.jsonl import read_blocks
 from reinstruct.corpus.kinds import first_of_each
 from reinstruct.corpus.lines import line_blocks
@@ -517,6 +518,13 @@ def test_a_dataset_on_the_hub_is_read_without_its_card():
     names = ["README.md", "data/train-00000-of-00001.parquet"]
     assert first_of_each(names) == {"text": names[0], "parquet": names[1]}
     assert first_of_each(names, on_hub=True) == {"parquet": names[1]}
+    assert first_of_each(["dataset_infos.json", *names], on_hub=True) == {"parquet": names[1]}
+
+
+def test_descriptions_beside_a_data_set_are_no_rows(tmp_path):
+    write(tmp_path / "data/a.jsonl", [{"text": "x"}])
+    write(tmp_path / "dataset_infos.json", b'{"default": {"features": {}}}')
+    assert [record.text for record in read_all(tmp_path)] == ["x"]
 
 
 # CSV
@@ -527,10 +535,27 @@ def test_a_dataset_on_the_hub_is_read_without_its_card():
 )
 def test_csv_rows_may_hold_newlines_and_bad_ones_are_rejected(tmp_path, name, pack):
     content = b'\xef\xbb\xbfid,text\r\n1,"two\nlines"\r\n2\r\n\r\n3,three\r\n4,"never closed\r\n5,five\r\n'
-    one, short, three, unclosed = read_all(write(tmp_path / name, pack(content)))
-    assert (one.id, one.text, three.text) == ("1", "two\nlines", "three")
+    one, short, three, unclosed, five = read_all(write(tmp_path / name, pack(content)))
+    assert (one.id, one.text, three.text, five.text) == ("1", "two\nlines", "three", "five")
     assert (short.reason, short.detail) == ("wrong_columns", "byte 27: 1 fields where the header has 2")
     assert (unclosed.reason, unclosed.id[-3:]) == ("not_csv", ":41")
+
+
+def test_a_stray_quote_costs_its_own_line_however_far_the_next_one_is(tmp_path):
+    filler = b"7," + b"x" * 1_000_000 + b"\n"
+    content = b'id,text\n1,one\n2,"stray\n' + filler * (MAX_FIELD // 1_000_000 + 2) + b'3,"quoted"\n4,"stray\n5,five\n'
+    records = read_all(write(tmp_path / "a.csv", content))
+    assert [record.id for record in good(records)] == ["1", *["7"] * (MAX_FIELD // 1_000_000 + 2), "3", "5"]
+    assert [(record.reason, record.record) for record in records if isinstance(record, Rejected)] == [
+        ("not_csv", '2,"stray'),
+        ("not_csv", '4,"stray'),
+    ]
+
+
+def test_a_row_of_which_the_end_is_lost_is_no_row(tmp_path):
+    content = gzip.compress(b'id,text\n1,one\n2,"first\n' + os.urandom(60_000).hex().encode() + b'"\n', mtime=0)
+    one, cut = read_all(write(tmp_path / "a.csv.gz", content[: len(content) // 2]))
+    assert (one.text, cut.reason, cut.record) == ("one", "truncated_file", '2,"first')
 
 
 @pytest.mark.parametrize(("name", "mark"), [("a.tsv", "\t"), ("a.csv", ";"), ("a.csv", "|")])

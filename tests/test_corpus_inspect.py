@@ -168,3 +168,28 @@ def test_the_command_prints_a_page_or_json(tmp_path):
     refused = shell.invoke(app, ["corpus", "inspect", path, "--columns", "text"])
     assert "--columns is 'text'; accepted: FIELD=COLUMN" in str(refused.exception)
     assert "no column 'text'" in str(shell.invoke(app, ["corpus", "inspect", path]).exception)
+
+
+def archive_of(folder, count, *, one_member):
+    """A WET file of texts whose number is their first word."""
+    noise = random.Random(3)
+    records = []
+    for n in range(count):
+        body = f"{n} {noise.randbytes(400).hex()}".encode()
+        head = f"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
+        records.append(head.encode() + body + b"\r\n\r\n")
+    pieces = [b"".join(records)] if one_member else records
+    (folder / "a.wet.gz").write_bytes(b"".join(gzip.compress(piece, mtime=0) for piece in pieces))
+    return open_source(str(folder / "a.wet.gz"), Document)
+
+
+@pytest.mark.parametrize("one_member", [True, False])
+def test_a_large_archive_is_looked_at_however_it_is_packed(tmp_path, one_member):
+    source = archive_of(tmp_path, 3000, one_member=one_member)
+    found = take_sample(source, 50, small=100_000, place_bytes=16_384 * 8)
+    numbers = [int(document.text.split()[0]) for document in found.documents]
+    assert len(numbers) == 50
+    assert found.bytes_read < source.files[0].size // 2
+    assert not found.exact
+    assert 1500 < found.total < 6000
+    assert (max(numbers) > 1500) != one_member

@@ -14,7 +14,8 @@ from reinstruct.corpus.members import boundary
 from reinstruct.corpus.open import open_source
 from reinstruct.corpus.page import decode_page, extract_text, licence_link
 from reinstruct.corpus.read import read_batches, read_range
-from reinstruct.corpus.source import Range
+from reinstruct.corpus.source import Range, SourceFile
+from reinstruct.corpus.warc import read_blocks
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Rejected
 
@@ -171,6 +172,35 @@ def test_a_good_record_between_damaged_ones_is_read(tmp_path, packed):
         ranges = [Range(0, start), Range(start, len(content))] if start > 0 else [Range(0, len(content))]
         batches = [batch for within in ranges for batch in read_range(source, source.files[0], within)]
         assert [record for batch in batches for record in batch.flat(Document)] == found
+
+
+def test_a_record_that_says_it_is_too_long_costs_itself_alone_wherever_the_archive_is_cut(tmp_path):
+    records = [response(n) for n in range(8)]
+    length = f"Content-Length: {len(records[2].partition(b'HTTP/')[2]) + 1}".encode()
+    for claimed in (9, 3000, 5000):
+        odd = [
+            *records[:2],
+            records[2].replace(length, f"Content-Length: {int(length[16:]) + claimed}".encode()),
+            *records[3:],
+        ]
+        content, places = archive(odd, packed=False)
+        found = read(tmp_path / f"{claimed}.warc", content)
+        assert outcomes(found) == ["0", "1", "wrong_length", "3", "4", "5", "6", "7"]
+        source = open_source(str(tmp_path / f"{claimed}.warc"), Document)
+        for place in places[1:]:
+            ranges = [Range(0, place), Range(place, len(content))]
+            batches = [batch for within in ranges for batch in read_range(source, source.files[0], within)]
+            assert [record for batch in batches for record in batch.flat(Document)] == found
+
+
+def test_an_archive_whose_size_is_not_told_is_read_to_its_end(tmp_path):
+    content, _ = archive([response(n) for n in range(3)])
+    rows = [
+        row
+        for block in read_blocks(lambda start: iter([content[start:]]), SourceFile("a.warc.gz", 0, ""))
+        for row in block
+    ]
+    assert [row.value.url[-1] for row in rows] == ["0", "1", "2"]
 
 
 def test_damage_in_a_member_of_many_records_does_not_cost_the_next_member(tmp_path):

@@ -94,8 +94,25 @@ def test_the_number_of_shards_is_no_part_of_the_identity(tmp_path):
         (gzip.compress(b"WARC/1.0\r\n", mtime=0), ".warc.gz"),
         (b"<!DOCTYPE html><p>", ".html"),
         (b"some words", ".txt"),
+        (b'id,"text"\r\n1,x\r\n', ".csv"),
+        (b"id\ttext\n", ".tsv"),
+        (b"Rivers, text and all\n", ".txt"),
+        (gzip.compress(b"text;id\n", mtime=0), ".csv.gz"),
     ],
-    ids=["lines", "json", "packed-lines", "parquet", "warc", "packed-warc", "html", "text"],
+    ids=[
+        "lines",
+        "json",
+        "packed-lines",
+        "parquet",
+        "warc",
+        "packed-warc",
+        "html",
+        "text",
+        "csv",
+        "tsv",
+        "prose",
+        "packed-csv",
+    ],
 )
 def test_standard_input_is_recognised_by_its_beginning(content, name):
     assert ending(content) == name
@@ -108,4 +125,6 @@ def test_standard_input_is_a_corpus_named_by_its_content(tmp_path):
     assert open_source(str(paths[0]), Document).files == open_source(str(paths[1]), Document).files
     with pytest.raises(CorpusError, match="but it is empty"):
         spooled(io.BytesIO(b""), tmp_path)
+    with pytest.raises(CorpusError, match=r"is \.gz and holds \.txt, which is read unpacked only"):
+        spooled(io.BytesIO(gzip.compress(b"some words")), tmp_path)
     assert len(list(tmp_path.iterdir())) == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from reinstruct.corpus.lines import MAX_LINE, TOO_LONG, Line, line_blocks
 from reinstruct.corpus.rows import Block, Row, batched
@@ -61,19 +62,25 @@ def _rows(feed: _Feed, name: str, header: bytes | None, within: Range) -> Iterat
         except StopIteration:
             break
         except csv.Error as error:
-            value = feed.too_long or Drop("not_csv", str(error))
+            value = feed.too_long or _unclosed(feed, str(error))
         if feed.ended and within.stop and not feed.damage:
             raise CorpusError(
                 f"{name} has a row at byte {feed.at} that runs over byte {within.stop}, where the file was cut between "
                 "shards: a quoted field there holds a newline; write the file as Parquet or JSON lines"
             )
-        if feed.ended and not feed.damage:
-            value = Drop("not_csv", "a quoted field that begins here is never closed")
+        if feed.ended:
+            value = (feed.damage and feed.damage.damage) or _unclosed(feed, "it is never closed")
         value = Drop("bad_utf8", feed.bad) if feed.bad else value
         if value:
             yield Row(feed.at, feed.raw, value)
     if feed.damage:
         yield Row(feed.damage.offset, feed.damage.raw, feed.damage.damage or Drop("corrupt_file"))
+
+
+def _unclosed(feed: _Feed, why: str) -> Drop:
+    """Why the row at hand is none. A stray quote costs the line it stands in: what it would swallow is read anew."""
+    feed.read_anew()
+    return Drop("not_csv", f"a quoted field begins here: {why}")
 
 
 def _header(lines: Iterator[Line], name: str) -> bytes:
@@ -101,19 +108,27 @@ class _Feed:
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self.lines = lines
-        self.at = 0
         self.bad = ""
         self.ended = False  # the input ended while a row was being read
         self.damage: Line | None = None
         self.too_long: Drop | None = None  # of a line of the row at hand
-        self._parts: list[bytes] = []
+        self._row: list[Line] = []
 
     @property
     def raw(self) -> bytes:
-        return b"\n".join(self._parts)
+        return b"\n".join(line.raw for line in self._row)
+
+    @property
+    def at(self) -> int:
+        return self._row[0].offset if self._row else 0
 
     def begin_row(self) -> None:
-        self._parts, self.bad, self.too_long = [], "", None
+        self._row, self.bad, self.too_long, self.ended = [], "", None, False
+
+    def read_anew(self) -> None:
+        """Make a row of the first line alone; the others will be given again."""
+        self.lines = chain(self._row[1:], self.lines)
+        self._row, self.bad = self._row[:1], ""
 
     def __iter__(self) -> _Feed:
         return self
@@ -123,11 +138,9 @@ class _Feed:
         if line and line.damage and line.damage.reason == TOO_LONG:
             self.too_long = line.damage
         elif line is None or line.damage:
-            self.ended, self.damage = bool(self._parts), line
+            self.ended, self.damage = bool(self._row), line
             raise StopIteration
-        if not self._parts:
-            self.at = line.offset
-        self._parts.append(line.raw)
+        self._row.append(line)
         if self.too_long:
             raise csv.Error(self.too_long.detail)
         try:

@@ -21,8 +21,8 @@ ACCEPTED = (
     "document on each line, - for standard input, or pydoc: for installed Python packages"
 )
 LINES = "lines:"
-# What Hugging Face `save_to_disk` lays beside its Arrow files.
-_DESCRIPTIONS = ("dataset_info.json", "state.json", "dataset_dict.json")
+# What Hugging Face's `save_to_disk` and its hub lay beside the files of a data set.
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")
 
 
 def kind_of(name: str) -> str:
@@ -34,19 +34,24 @@ def kind_of(name: str) -> str:
     return ""
 
 
-def is_read(name: str, kind: str) -> bool:
-    """Whether a source of that kind reads the file."""
-    return kind_of(name) == kind
+def of_kind(names: Iterable[str], kind: str) -> list[str]:
+    """The files that a source of that kind reads: no descriptions, unless there is nothing else."""
+    found = [name for name in names if kind_of(name) == kind]
+    return [name for name in found if not _is_description(name)] or found
 
 
 def first_of_each(names: Iterable[str], *, on_hub: bool = False) -> dict[str, str]:
     """kind -> the first file of it. Descriptions that lie beside data sets count for nothing."""
     kinds: dict[str, str] = {}
-    for name in names:
+    for name in sorted(names, key=_is_description):
         kinds.setdefault(kind_of(name), name)
     kinds.pop("", None)
-    if "arrow" in kinds and kinds.get("jsonl", "").rpartition("/")[2] in _DESCRIPTIONS:
+    if len(kinds) > 1 and _is_description(kinds.get("jsonl", "")):
         del kinds["jsonl"]
     if on_hub and len(kinds) > 1:
         kinds.pop("text", None)  # the dataset's card
     return kinds
+
+
+def _is_description(name: str) -> bool:
+    return name.rpartition("/")[2] in _DESCRIPTIONS

@@ -91,8 +91,8 @@ def members(open_at: OpenAt, start: int, *, compressed: bool) -> Iterator[Member
             return
 
 
-def boundary(open_at: OpenAt, start: int, *, compressed: bool, alone: bool = False) -> int:
-    """The first byte at or after `start` where a record begins, or -1 if there is none.
+def boundary(open_at: OpenAt, start: int, *, compressed: bool, alone: bool = False, most: int = MAX_SEARCH) -> int:
+    """The first byte at or after `start` where a record begins, or -1 if there is none in about `most` bytes.
 
     With `alone` the record needs no neighbour, and of a gzip member only its beginning must be one: for reading on, not
     for cutting.
@@ -107,7 +107,7 @@ def boundary(open_at: OpenAt, start: int, *, compressed: bool, alone: bool = Fal
                 return place
         keep = held[-16:]
         at, held = at + len(held) - len(keep), keep
-        if at - start > MAX_SEARCH:
+        if at - start > most:
             break
     return -1
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from reinstruct.corpus.fields import columns_of
 from reinstruct.corpus.files import Listing, fingerprint, list_files
-from reinstruct.corpus.kinds import ACCEPTED, LINES, first_of_each, is_read, kind_of
+from reinstruct.corpus.kinds import ACCEPTED, LINES, first_of_each, kind_of, of_kind
 from reinstruct.corpus.pydoc import list_packages
 from reinstruct.corpus.source import Source
 from reinstruct.corpus.stdin import STDIN, spooled
@@ -51,7 +51,7 @@ def open_source(uri: str, record_type: type[Any], *, columns: Mapping[str, str] 
         _expect_documents(_WITHOUT_COLUMNS[kind], record_type, mapping)
     else:
         columns_of(record_type, mapping)
-    files = tuple(fingerprint(listing, name) for name in listing.found if by_line or is_read(name, kind))
+    files = tuple(fingerprint(listing, name) for name in (listing.found if by_line else of_kind(listing.found, kind)))
     unread = [] if by_line else [name for name in listing.found if not kind_of(name)]
     return Source(listing.root, kind, record_type, files, tuple(sorted(mapping.items())), _passed_over(unread))
 

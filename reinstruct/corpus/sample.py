@@ -18,9 +18,10 @@ from reinstruct.corpus.files import blocks, opened
 from reinstruct.corpus.members import boundary
 from reinstruct.corpus.parquet import row_count, row_group_sizes
 from reinstruct.corpus.read import read_range
-from reinstruct.corpus.rows import Batch
+from reinstruct.corpus.rows import Batch, to_batches
 from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
 from reinstruct.corpus.streams import BOM, content_name, decompressed
+from reinstruct.corpus.warc import is_compressed, read_blocks
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Rejected, from_table
 from reinstruct.repeated import RepeatedIds
@@ -32,6 +33,7 @@ PLACE_BYTES = 1 << 20
 ARCHIVE_SHARE = 8  # a place in an archive is so much smaller: pages are slow to extract
 FOOTERS = 64  # Parquet files whose rows are counted; with more of them the rest is estimated
 _BLOCK = 16 << 10
+_SEARCH = 2 << 20  # bytes that are searched for the next record of an archive
 _ENDS = ("truncated_file", "truncated_record", "not_csv")  # what the end of a place looks like
 
 
@@ -82,7 +84,7 @@ def take_sample(source: Source, n: int, seed: int = 0, *, small: int = SMALL, pl
     sample = Sample(n, draw)
     if source.kind in ("text", "pydoc"):
         _from_files(source, sample, n, draw, small)
-    elif size <= small:
+    elif size <= (small // ARCHIVE_SHARE if source.kind == "warc" else small):
         for file in source.files:
             _add(sample, read_range(source, file), file.size)
         sample.total, sample.exact = sample.read, True
@@ -92,6 +94,8 @@ def take_sample(source: Source, n: int, seed: int = 0, *, small: int = SMALL, pl
             if source.kind in ("parquet", "arrow"):  # of a row group, which may be large, the beginning
                 some = list(islice(batches, 1 + n // (PLACES // 2 * ROWS)))
                 batches, weight = iter(some), sum(map(_weight, some))
+            elif source.kind == "warc" and within == WHOLE:
+                batches, weight = _archive_head(source, file, place_bytes // ARCHIVE_SHARE)
             _add(sample, batches, weight, cut_off=True)
         sample.total, sample.exact = _total(source, size, sample)
     _leave_out_bad(sample)
@@ -165,11 +169,7 @@ def _place(source: Source, file: SourceFile, at: int, size: int) -> tuple[Range,
     if source.kind == "parquet":
         return _row_group(source, file, at)
     if source.kind == "warc":
-        find = partial(boundary, partial(blocks, source, file), compressed=file.name.lower().endswith(".gz"))
-        start = find(at)
-        stop = find(start + size // ARCHIVE_SHARE) if start >= 0 else -1
-        stop = stop if stop > 0 else file.size
-        return (Range(start, stop), None, stop - start) if start >= 0 else None
+        return _records(source, file, at, size // ARCHIVE_SHARE)
     if only_from_start(source, file):
         count = -(-min(file.size, size) // _BLOCK)
         if count * _BLOCK < file.size:
@@ -177,6 +177,32 @@ def _place(source: Source, file: SourceFile, at: int, size: int) -> tuple[Range,
         return WHOLE, islice(blocks(source, file, size=_BLOCK), count), min(file.size, count * _BLOCK)
     start = min(at, max(0, file.size - size))
     return Range(start, min(file.size, start + size)), None, min(file.size, size)
+
+
+def _records(source: Source, file: SourceFile, at: int, size: int) -> tuple[Range, None, int]:
+    """Records of an archive from a byte on; WHOLE where none begins near it, as in one that is packed as one piece."""
+    open_at = partial(blocks, source, file, size=_BLOCK)
+    find = partial(boundary, open_at, compressed=is_compressed(file.name), most=_SEARCH)
+    start = find(at) if at else 0
+    stop = find(start + size) if start > 0 else -1
+    return (Range(start, stop), None, stop - start) if stop > 0 else (WHOLE, None, file.size)
+
+
+def _archive_head(source: Source, file: SourceFile, size: int) -> tuple[list[Batch], int]:
+    """Pages from the beginning of an archive, up to about `size` bytes of it, and how many bytes were read."""
+    taken: list[int] = []
+
+    def open_at(start: int) -> Iterator[bytes]:
+        for block in blocks(source, file, start, size=_BLOCK):
+            taken.append(len(block))
+            yield block
+
+    batches: list[Batch] = []
+    for batch in to_batches(read_blocks(open_at, file), source, file, WHOLE):
+        batches.append(batch)
+        if sum(taken) >= size:
+            break
+    return batches, min(file.size, sum(taken))
 
 
 def _expect_no_array(source: Source, file: SourceFile) -> None:

@@ -60,6 +60,7 @@ class DocumentLines:
         if not lines:
             return None
         try:
+            raw.decode()  # msgspec does not look at the values that it skips
             rows = self._decoder.decode_lines(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
@@ -73,6 +74,7 @@ class DocumentLines:
     def document(self, raw: bytes) -> Document | None:
         """One line as a document; None unless it is one."""
         try:
+            raw.decode()
             rows = [self._decoder.decode(raw)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None

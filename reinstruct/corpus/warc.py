@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -25,6 +26,7 @@ from reinstruct.records import Document, Drop
 ROWS = 64  # of a block: pages are large, and slow to extract
 _HTML = ("text/html", "application/xhtml+xml")
 _PLAIN = ("text/plain", "text/markdown")
+_FIRST = b"WARC/"
 _PAGES = ("response", "conversion", "resource")
 _BUFFER = 64 << 10
 # Content codings that pack a page; warcio leaves those it does not know as they are, which is no text.
@@ -53,8 +55,9 @@ def is_compressed(name: str) -> bool:
 
 
 def _rows(open_at: OpenAt, file: SourceFile, within: Range) -> Iterator[Row]:
-    compressed, stop, start = is_compressed(file.name), within.stop or file.size, within.start
-    begins = b"\x1f\x8b" if compressed else b"WARC/"
+    compressed, start = is_compressed(file.name), within.start
+    stop = within.stop or file.size or sys.maxsize  # some servers do not tell the size
+    begins = b"\x1f\x8b" if compressed else _FIRST
     if file.size and not start and not (head := next(open_at(0), b"")).startswith(begins):
         raise CorpusError(f"{file.name} is not a {'gzipped ' * compressed}WARC file: it begins with {head[:8]!r}")
     while 0 <= start < stop:
@@ -86,6 +89,8 @@ def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterat
                 if place[0] >= stop:
                     return
             record = _parsed(stream)
+            if isinstance(record, _Record) and _runs_over(record, stream):
+                record = Drop("wrong_length", "its Content-Length goes over the next record")
             damage = member.damage or (record if isinstance(record, Drop) else None)
             if damage:
                 yield place, damage
@@ -93,6 +98,16 @@ def _records(open_at: OpenAt, file: SourceFile, start: int, stop: int) -> Iterat
             if record is None:
                 break
             yield place, record
+
+
+def _runs_over(record: _Record, stream: io.BufferedReader[Member]) -> bool:
+    """Whether a record begins within this one and none, nor the end, follows it: then it says that it is too long.
+
+    Where one follows, an archive lies inside another; where none begins within it, the next one is damaged.
+    """
+    _skip_blank(stream)
+    ahead = stream.peek(len(_FIRST))[: len(_FIRST)]  # of what is not yet buffered nothing is said
+    return not _FIRST.startswith(ahead) and b"\n" + _FIRST in (record.body or b"")
 
 
 def _expect_landing(file: SourceFile, at: int, stop: int) -> None:
