@@ -77,7 +77,7 @@ def find(name: str) -> Recipe:
 
 def of_function(plan: Callable[..., Outcome]) -> Recipe:
     """A recipe from its function alone."""
-    from reinstruct.preparation import Preparation  # loads Polars, which a list of recipes does not need
+    from reinstruct.preparation import Preparation  # loads Polars, which `status` does without
 
     hints = get_type_hints(plan)
     inputs: list[Input] = []
