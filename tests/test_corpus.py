@@ -8,15 +8,19 @@ import json
 import os
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from backports import zstd
+from fsspec.implementations.memory import MemoryFileSystem
 
 from reinstruct.corpus.delimited import MAX_FIELD
+from reinstruct.corpus.files import HASH_WHOLE
 from reinstruct.corpus.jsonl import read_blocks
 from reinstruct.corpus.kinds import first_of_each
 from reinstruct.corpus.lines import line_blocks
@@ -384,6 +388,64 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(CorpusError, match=r"cannot read .*a.jsonl"):
         first_records(source, 1)
+
+
+def test_a_file_of_other_content_and_the_same_size_is_refused_and_a_copy_is_not(tmp_path):
+    path = write(tmp_path / "a.jsonl", GOOD)
+    source = open_source(str(path), Document)
+    later = path.stat().st_mtime + 100
+    os.utime(path, (later, later))
+    assert first_records(source, 1)[0].text == "a good row"
+    assert describe(open_source(str(path), Document), identity=True) == describe(source, identity=True)
+    write(path, GOOD.replace(b"good", b"gold"))
+    os.utime(path, (later + 1, later + 1))
+    with pytest.raises(CorpusError, match=f"changed since the plan was made, though it has {len(GOOD)} bytes as then"):
+        first_records(source, 1)
+    assert first_records(open_source(str(path), Document), 1)[0].text == "a gold row"
+
+
+def test_a_file_too_large_to_hash_is_told_by_its_head_and_tail(tmp_path):
+    path = write(tmp_path / "a.jsonl", GOOD)
+    os.truncate(path, HASH_WHOLE + 1)  # a hole on the disk
+    source = open_source(str(path), Document)
+    later = path.stat().st_mtime + 100
+    os.utime(path, (later, later))
+    assert first_records(source, 1)
+    with path.open("r+b") as file:
+        file.write(GOOD.replace(b"good", b"gold"))
+    os.utime(path, (later + 1, later + 1))
+    with pytest.raises(CorpusError, match="changed since the plan was made"):
+        first_records(source, 1)
+
+
+class Tagged(MemoryFileSystem):
+    """A store that says which version of an object it has."""
+
+    protocol = "tagged"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("tagged:/"))
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        told = super().info(path, **kwargs)
+        return told | ({"ETag": f'"{hash(self.cat(path))}"'} if told["type"] == "file" else {})
+
+
+def test_an_object_of_another_version_and_the_same_size_is_refused():
+    fsspec.register_implementation("tagged", Tagged, clobber=True)
+    bucket = fsspec.filesystem("tagged")
+    bucket.pipe("/corpus/a.jsonl", GOOD)
+    source = open_source("tagged://corpus/a.jsonl", Document)
+    bucket.pipe("/corpus/a.jsonl", GOOD)
+    assert first_records(source, 1)
+    bucket.pipe("/corpus/a.jsonl", GOOD.replace(b"good", b"gold"))
+    with pytest.raises(CorpusError, match="changed since the plan was made, though"):
+        first_records(source, 1)
+    unmarked = replace(source, files=tuple(replace(file, mark="") for file in source.files))  # of an older plan
+    assert first_records(unmarked, 1)
 
 
 # Seeds

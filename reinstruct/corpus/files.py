@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -19,7 +20,8 @@ from reinstruct.errors import CorpusError, RecipeError
 BLOCK = 2 << 20
 HASH_WHOLE = 256 << 20  # larger local files are told apart by head, tail, size and time of change
 _VERSION_KEYS = ("generation", "etag", "ETag", "version_id", "VersionId", "content_hash", "blob_id")
-_TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "created")
+_MTIME = "mtime"
+_TIME_KEYS = (_MTIME, "LastModified", "last_modified", "updated", "created")
 _MAGIC = "*?["
 
 
@@ -61,26 +63,37 @@ def fingerprint(listing: Listing, name: str) -> SourceFile:
 
     Files that are too large to hash whole (256 MB) are told apart by head, tail, size and time of change.
     """
-    info = listing.found[name]
+    info, path = listing.found[name], listing.root + name
     size = int(info.get("size") or 0)
-    with _explained(listing.root + name):
+    with _explained(path):
         keys = _VERSION_KEYS if _is_local(listing.file_system) else (*_VERSION_KEYS, *_TIME_KEYS)
-        stamp = next((str(info[key]).strip('"') for key in keys if info.get(key)), "")
-        return SourceFile(name, size, stamp or _content_hash(listing, name, size))
+        key = next((key for key in keys if info.get(key)), "")
+        if key:
+            return SourceFile(name, size, _said(info, key), f"{key}={_said(info, key)}" if key in _VERSION_KEYS else "")
+        time = _said(info, _MTIME)
+        return SourceFile(name, size, _content_hash(listing.file_system, path, size, time), f"{_MTIME}={time}")
 
 
 @contextmanager
 def opened(source: Source, file: SourceFile) -> Generator[BinaryIO]:
-    """The file as a seekable binary stream. CorpusError if it is gone or has another size than when it was planned."""
+    """The file as a seekable binary stream. CorpusError if it is gone, or has another size or content than when it was
+    planned, as far as its file system tells: not for a time of change alone, which a copy has too.
+    """
     where = source.uri + file.name
     with _explained(where):
         file_system, root = _file_system(source.uri)
         path = f"{root.rstrip('/')}/{file.name}"
-        size = file_system.info(path).get("size")
+        info = file_system.info(path)
+        size = info.get("size")
+        if size is not None and size != file.size:
+            raise CorpusError(
+                f"{where} changed since the plan was made: {file.size} bytes then, {size} now; plan again"
+            )
+        if _has_changed(file_system, path, file, info):
+            raise CorpusError(
+                f"{where} changed since the plan was made, though it has {size} bytes as then; plan again"
+            )
         stream = file_system.open(path, "rb")
-    if size is not None and size != file.size:
-        stream.close()
-        raise CorpusError(f"{where} changed since the plan was made: {file.size} bytes then, {size} now; plan again")
     with stream:
         yield stream
 
@@ -145,14 +158,34 @@ def _is_local(file_system: Any) -> bool:
     return "file" in (file_system.protocol if isinstance(file_system.protocol, tuple) else (file_system.protocol,))
 
 
-def _content_hash(listing: Listing, name: str, size: int) -> str:
+def _has_changed(file_system: Any, path: str, file: SourceFile, info: dict[str, Any]) -> bool:
+    """Whether the file is surely another than was planned. One of another time is read, for it may be a copy."""
+    key, _, planned = file.mark.partition("=")
+    now = _said(info, key)
+    if info.get(key) is None or now == planned:
+        return False
+    return key != _MTIME or _hash_now(file_system, path, file.size, planned, now) != file.generation
+
+
+def _said(info: dict[str, Any], key: str) -> str:
+    return str(info.get(key)).strip('"')
+
+
+@lru_cache(maxsize=1024)
+def _hash_now(file_system: Any, path: str, size: int, planned: str, now: str) -> str:
+    """The content hash of the file as it was at time `now`, once for all ranges of it that are read."""
+    return _content_hash(file_system, path, size, planned)
+
+
+def _content_hash(file_system: Any, path: str, size: int, time: str) -> str:
+    """Of all of a file, or of a large one's size, time of change, head and tail."""
     total = hashlib.sha256()
-    with listing.file_system.open(listing.root + name, "rb") as stream:
+    with file_system.open(path, "rb") as stream:
         if size <= HASH_WHOLE:
             for block in iter(lambda: stream.read(BLOCK), b""):
                 total.update(block)
         else:
-            total.update(f"{size} {listing.found[name].get('mtime')}".encode())
+            total.update(f"{size} {time}".encode())
             total.update(stream.read(BLOCK))
             stream.seek(size - BLOCK)
             total.update(stream.read(BLOCK))

@@ -11,11 +11,14 @@ class SourceFile:
     """One file (or one installed package) of a source.
 
     `size` in bytes; `generation` changes whenever the content does (object generation, or a hash of a local file).
+    `mark` is KEY=VALUE of what its file system said of this version when it was planned, to see at a glance whether it
+    is still the one. A copy has another, so it is no part of what the file is.
     """
 
     name: str
     size: int
     generation: str
+    mark: str = field(default="", compare=False, metadata={"where": True})
 
 
 @dataclass(frozen=True)

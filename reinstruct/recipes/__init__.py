@@ -15,7 +15,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from reinstruct.errors import RecipeError
 from reinstruct.plan import Dataset, Model, Outcome
-from reinstruct.preparation import Preparation
 from reinstruct.records import without_none
 from reinstruct.suggest import suggestion
 
@@ -55,6 +54,8 @@ class Recipe:
 
     def arguments(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings given as keyword arguments of `plan`. RecipeError for a wrong Preparation."""
+        from reinstruct.preparation import Preparation
+
         place = {setting.name: setting.part_of for setting in self.settings}
         plain = {name: value for name, value in settings.items() if not place[name]}
         parts = {part: {n: v for n, v in settings.items() if place[n] == part} for part in place.values() if part}
@@ -76,6 +77,8 @@ def find(name: str) -> Recipe:
 
 def of_function(plan: Callable[..., Outcome]) -> Recipe:
     """A recipe from its function alone."""
+    from reinstruct.preparation import Preparation  # loads Polars, which `status` does without
+
     hints = get_type_hints(plan)
     inputs: list[Input] = []
     settings: list[Setting] = []
