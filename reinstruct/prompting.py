@@ -6,7 +6,9 @@ The one rule: a prompt is tokenised alone, never together with what follows it. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from reinstruct.llm import Prompt
@@ -21,6 +23,16 @@ _TURNS = (
 PLAIN_TEMPLATE = _TURNS + "{% if add_generation_prompt %}### Assistant\n{% endif %}"
 # The same for an encoder, whose text is complete: it ends as these models' tokenizers end every text.
 ENCODED_TEMPLATE = _TURNS + "{% if add_generation_prompt %}### Assistant\n{{ eos_token }}{% endif %}"
+
+
+# Some templates tell the model the day. It is always this one, or a row would have other tokens tomorrow.
+DAY = datetime(2024, 1, 1)
+_CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+
+
+def without_clock(template: Any) -> Any:
+    """A chat template that names `DAY` wherever it would ask for the time. What is no text is left as it is."""
+    return _CLOCK.sub(lambda found: repr(DAY.strftime(found[2])), template) if isinstance(template, str) else template
 
 
 def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
@@ -83,7 +95,7 @@ def _conversations_ids(tokenizer: Any, talks: Sequence[Sequence[Message]], templ
     """Ids of each conversation, the next turn opened; of fast tokenizers in one call, as `_texts_ids`."""
     turns = [[{"role": message.role, "content": message.content} for message in talk] for talk in talks]
     options: dict[str, Any] = {
-        "chat_template": tokenizer.chat_template or template,
+        "chat_template": without_clock(tokenizer.chat_template or template),
         "add_generation_prompt": True,
         "tokenize": True,
         "return_dict": False,

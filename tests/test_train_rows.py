@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from reinstruct.architecture import DECODER, ENCODER_DECODER
 from reinstruct.errors import TrainingError
-from reinstruct.prompting import prompt_ids, target_ids
+from reinstruct.prompting import prompt_ids, target_ids, without_clock
 from reinstruct.records import Document, Example, Message, to_table
 from reinstruct.train.rows import Refused, Shape, encode, encode_all, encode_once, encode_portion, read_examples
 from reinstruct.train.text import END, blocks, read_enough, read_texts, train_tokenizer
@@ -93,6 +93,19 @@ def test_messages_go_through_the_chat_template(framing_tokenizer):
     )
     row = encode(example("", "dog", messages=(Message("user", "fox"),)), framing_tokenizer, 100)
     assert framing_tokenizer.decode(row.ids) == f"[user]fox[go]dog{END}"
+
+
+def test_a_template_that_tells_the_day_tells_the_same_day_always(framing_tokenizer):
+    framing_tokenizer.chat_template = (
+        "{%- if not date is defined %}{%- set date = strftime_now('%d %b %Y') %}{%- endif %}"
+        "{{ date }}, {{ strftime_now( \"%Y\" ) }}: {% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    asked = (Message("user", "fox"),)
+    assert framing_tokenizer.decode(prompt_ids(framing_tokenizer, asked)) == "01 Jan 2024, 2024: fox"
+    pinned = without_clock(framing_tokenizer.chat_template)
+    assert "strftime_now" not in pinned
+    assert without_clock(pinned) == pinned
+    assert without_clock(None) is None
 
 
 def test_rows_that_do_not_fit_are_refused_not_cut(tokenizer):

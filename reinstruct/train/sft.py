@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reinstruct.prompting import without_clock
 from reinstruct.train import model as models
 from reinstruct.train.arguments import processes
 from reinstruct.train.bases import expect_trainable
@@ -45,9 +46,8 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     with processes().main_process_first():
         limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
         found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow", shape)
-    if found.with_messages and not tokenizer.chat_template:
-        # whoever serves the model renders conversations as it learnt them
-        tokenizer.chat_template = shape.architecture.template
+    if found.with_messages:  # whoever serves the model renders conversations as it learnt them
+        tokenizer.chat_template = without_clock(tokenizer.chat_template or shape.architecture.template)
     _tell_unused_weights(settings, found.rows.origins)
     trained, held_out = split(found.rows, settings.held_out, settings.seed)
     schedule = plan(settings, found.rows, trained, processes().num_processes)
