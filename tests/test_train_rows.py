@@ -98,7 +98,7 @@ def test_messages_go_through_the_chat_template(framing_tokenizer):
 def test_a_template_that_tells_the_day_tells_the_same_day_always(framing_tokenizer):
     framing_tokenizer.chat_template = (
         "{%- if not date is defined %}{%- set date = strftime_now('%d %b %Y') %}{%- endif %}"
-        "{{ date }}, {{ strftime_now( \"%Y\" ) }}: {% for m in messages %}{{ m.content }}{% endfor %}"
+        '{{ date }}, {{ strftime_now( "%Y" ) }}: {% for m in messages %}{{ m.content }}{% endfor %}'
     )
     asked = (Message("user", "fox"),)
     assert framing_tokenizer.decode(prompt_ids(framing_tokenizer, asked)) == "01 Jan 2024, 2024: fox"
