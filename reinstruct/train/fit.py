@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import msgspec
 import torch
-from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -30,12 +30,15 @@ from reinstruct.train.saving import Saving
 from reinstruct.train.schedule import Schedule, fingerprint, order
 from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
 from reinstruct.train.tokens import TokenRows
+from reinstruct.train.turns import Turns
 from reinstruct.train.watch import Watch
 
 CPU_TOKENS = 1024  # of one forward pass; larger ones fall out of the cache and are slower
 GPU_TOKENS = 4096  # with masks that are blocks, whose empty parts are computed too
 FLASH_TOKENS = 16384  # with flash attention, which computes none of them
 PACKED_COST = 1.4  # on CPUs a token of packed rows costs that much more: the mask's empty parts are computed
+
+_FOUND = msgspec.json.Decoder(Found)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def fit(
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
-    found = _found(kept, lambda: f"{fingerprint(schedule, rows, held_out)} {place.profile} {start()}")
+    found = _found(kept, place.turns, lambda: f"{fingerprint(schedule, rows, held_out)} {place.profile} {start()}")
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
         trainer = (trainer_type or _trainer_for(model))(
@@ -137,16 +140,16 @@ def _measured(state: Any, keep: str) -> dict[str, Any]:
     return {"curve": _logged(state, "loss"), "held_out": _logged(state, "eval_loss"), "kept": kept}
 
 
-def _found(checkpoints: Checkpoints, fingerprint: Callable[[], str]) -> Found:
+def _found(checkpoints: Checkpoints, turns: Turns, fingerprint: Callable[[], str]) -> Found:
     """What the first process finds, for all of them; a checkpoint that is passed over is told of on stderr."""
-    found: list[Found] = [Found(0, {})]
-    if processes().is_main_process:
-        found = [checkpoints.prepare(fingerprint())]
-        for name, fault in found[0].skipped.items():
+
+    def prepared() -> str:
+        found = checkpoints.prepare(fingerprint())
+        for name, fault in found.skipped.items():
             sys.stderr.write(f"{name} is passed over: {fault}\n")
-    if processes().num_processes > 1:
-        broadcast_object_list(found)
-    return found[0]
+        return msgspec.json.encode(found).decode()
+
+    return _FOUND.decode(turns.told(prepared))
 
 
 def _trainer_for(model: Any) -> type[HeldOutTrainer]:

@@ -26,6 +26,7 @@ from reinstruct.train.place import Place
 from reinstruct.train.rows import Rows, encode_once, write_refused
 from reinstruct.train.schedule import plan, split
 from reinstruct.train.settings import Sft
+from reinstruct.train.turns import Turns
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -36,13 +37,17 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
 
     TrainingError for a base without EOS and for data without one usable row.
     """
+    with Turns.of(processes()) as turns:  # each process chooses its GPU before anything is put there
+        return _train(job, progress, turns)
+
+
+def _train(job: Job[Sft], progress: Progress | None, turns: Turns) -> dict[str, Any]:
     settings, work = job.settings, Path(job.work)
-    processes()  # each chooses its GPU before anything is put there
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
     model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
     expect_trainable(job.base, settings, job.profile, model)
-    with processes().main_process_first():
+    with turns.in_turn():
         limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
         found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow", shape)
     if found.with_messages and not tokenizer.chat_template:
@@ -53,7 +58,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     schedule = plan(settings, found.rows, trained, processes().num_processes)
     with building(Path(job.out), tried) as out:
         adapters = out / FOLDER if settings.lora_rank else None
-        place = Place.of(job, adapters or out, progress)
+        place = Place.of(job, adapters or out, progress, turns)
         tuned = with_adapters(model, settings, job.base) if adapters else model
         fitted = fit(
             tuned,
