@@ -137,6 +137,15 @@ def test_models_that_carry_a_state_are_not_packed():
     from reinstruct.train.batches import keeps_apart
 
     assert not keeps_apart(tiny("mamba", "eager"))
+    assert not keeps_apart(tiny("mamba", "eager").bfloat16())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_weights_of_16_bits_are_no_reason_not_to_pack(architecture):
+    from reinstruct.train.batches import keeps_apart
+
+    assert keeps_apart(tiny(architecture).bfloat16())
 
 
 @pytest.mark.slow

@@ -15,12 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from reinstruct.train import model as models
-from reinstruct.train.arguments import processes
+from reinstruct.train.arguments import in_bf16, processes
 from reinstruct.train.bases import expect_trainable
 from reinstruct.train.finished import building, is_first, tried
 from reinstruct.train.fit import Fitted, fit
-from reinstruct.train.lora import FOLDER, merged, with_adapters
+from reinstruct.train.lora import FOLDER, held_dtype, merged, with_adapters
 from reinstruct.train.model_card import model_card
 from reinstruct.train.place import Place
 from reinstruct.train.rows import Rows, encode_once, write_refused
@@ -45,7 +47,8 @@ def _train(job: Job[Sft], progress: Progress | None, turns: Turns) -> dict[str, 
     settings, work = job.settings, Path(job.work)
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
-    model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
+    held = held_dtype(settings, "cuda" if torch.cuda.is_available() else "cpu", bf16=in_bf16(settings.precision))
+    model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize, dtype=held)
     expect_trainable(job.base, settings, job.profile, model)
     with turns.in_turn():
         limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
