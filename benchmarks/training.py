@@ -161,8 +161,8 @@ def write_lengths(folder: Path) -> list[int]:
 
     tokenizer = models.load_tokenizer(str(folder / "base"))
     lengths = encode_all(read_examples([str(folder / "rows.parquet")]), tokenizer, LIMIT).rows.lengths
-    (folder / "lengths.json").write_text(json.dumps(lengths))
-    return lengths
+    (folder / "lengths.json").write_text(json.dumps(list(lengths)))
+    return list(lengths)
 
 
 def killed(folder: Path, steps: int, batch: int) -> dict[str, Any]:
