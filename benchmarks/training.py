@@ -3,6 +3,7 @@
     python benchmarks/training.py                 # rows of Open Assistant, where the test data are; else of examples/
     python benchmarks/training.py --only kill     # what a kill and a resume cost; or: --only speed
     python benchmarks/training.py --only loss     # losses of both sides after more steps than padding leaves time for
+    python benchmarks/training.py --only gpu      # model FLOP utilisation on a GPU (utilisation.py)
 
 The peer is the released recipe of REInstruct as its train/sft.py sets it, on today's transformers: each row padded to
 2,048 tokens, one row a pass, logits of every position. Both sides train the same random Llama (about 50 million
@@ -161,8 +162,8 @@ def write_lengths(folder: Path) -> list[int]:
 
     tokenizer = models.load_tokenizer(str(folder / "base"))
     lengths = encode_all(read_examples([str(folder / "rows.parquet")]), tokenizer, LIMIT).rows.lengths
-    (folder / "lengths.json").write_text(json.dumps(lengths))
-    return lengths
+    (folder / "lengths.json").write_text(json.dumps(list(lengths)))
+    return list(lengths)
 
 
 def killed(folder: Path, steps: int, batch: int) -> dict[str, Any]:
@@ -265,11 +266,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", choices=("speed", "kill", "loss"))
+    parser.add_argument("--only", choices=("speed", "kill", "loss", "gpu"))
+    parser.add_argument("--parameters", default="1B", help="of the model, for gpu")
+    parser.add_argument("--sequence", type=int, default=LIMIT, help="tokens of a row, for gpu")
+    parser.add_argument("--peak-tflops", type=float, help="of the GPU in dense bf16, where it is none that is known")
     parser.add_argument("--side", choices=("ours", "released", "whole", "killed"))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="the first")
     options = parser.parse_args()
+    if options.only == "gpu":
+        from utilisation import measured
+
+        print(json.dumps(measured(options.parameters, options.sequence, options.peak_tflops)))
+        return
     if not options.side:
         with tempfile.TemporaryDirectory() as folder:
             compare(Path(folder), options)

@@ -1,6 +1,6 @@
 """`reinstruct pretrain`: make a base model of one's own.
 
-reinstruct pretrain CORPUS... --out FOLDER [--licence PART] [--size SIZE] [--tokens N] [--seed N]
+reinstruct pretrain CORPUS... --out FOLDER [--licence PART] [--model-licence NAME] [--size SIZE] [--tokens N] [--seed N]
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ def pretrain(
     licence: Annotated[
         list[str] | None, typer.Option(help="keep documents whose licence holds this, in any case; may be repeated")
     ] = None,
+    model_licence: Annotated[
+        str, typer.Option(help="the licence you give the model, for its card; none is guessed")
+    ] = "",
     tokens: Annotated[int, typer.Option(help="train on so many tokens, repeats counted; 0: the size's own")] = 0,
     seed: Annotated[int, typer.Option(help="another seed: other weights, order and held-out sources")] = 0,
     limit: Annotated[int, typer.Option(help="take only that many documents of each corpus; 0 takes all")] = 0,
@@ -40,7 +43,8 @@ def pretrain(
     from reinstruct.train.job import expect_libraries
     from reinstruct.train.settings import Pretrain
 
-    plan = plan_pretraining(Wanted(corpora, tuple(licence or ()), Pretrain(size, seed, tokens), limit, held_out))
+    wanted = Wanted(corpora, tuple(licence or ()), Pretrain(size, seed, tokens), limit, held_out, model_licence)
+    plan = plan_pretraining(wanted)
     store = open_store(out)
     expect_folder(out, store)
     tell_passed_over(plan)

@@ -58,7 +58,7 @@ def model_card(store: Store, plan: Plan, figures: Mapping[str, Any]) -> str:
     run = open_run(store, plan)
     documents = run.count("licence").total()
     sections = [
-        "---\nlanguage: en\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- base-model\n---",
+        _header(plan.settings["model_licence"]),
         _about(plan, figures, documents),
         _figures_table(figures),
         _samples(store, plan),
@@ -68,6 +68,13 @@ def model_card(store: Store, plan: Plan, figures: Mapping[str, Any]) -> str:
         ranked("Sources", "The collections these documents are from.", run.count("source", collection)),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _header(licence: str) -> str:
+    """What the Hub reads. The licence of a model is its maker's to say: those of the texts do not decide it."""
+    stated = f"license: {json.dumps(licence)}\n" if licence else ""
+    told = "language: en\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- base-model\n"
+    return f"---\n{told}{stated}---"
 
 
 def _figures(store: Store, plan: Plan) -> dict[str, Any]:

@@ -35,7 +35,8 @@ LOSS, HELD, WRITTEN = "held-out-loss", "held-out", "samples"  # names of steps t
 class Wanted:
     """What `reinstruct pretrain` is asked for. `licences` are parts of licence names; none takes every document.
 
-    `held_out` is the share of the sources (books, pages) that are not trained on but measured.
+    `held_out` is the share of the sources (books, pages) that are not trained on but measured. `model_licence` is what
+    the card states for the model; empty: nothing.
     """
 
     corpora: Sequence[str]
@@ -43,6 +44,7 @@ class Wanted:
     settings: Pretrain = field(default=Pretrain("mini"))
     limit: int = 0  # documents of each corpus; 0: all
     held_out: float = 0.02
+    model_licence: str = ""
 
 
 def plan_pretraining(wanted: Wanted) -> Plan:
@@ -84,7 +86,8 @@ def _corpus(uri: str, limit: int) -> Dataset[Document]:
 def _told(wanted: Wanted) -> dict[str, Any]:
     settings = wanted.settings
     told = {"corpus": [_shown(uri) for uri in wanted.corpora], "licence": list(wanted.licences), "size": settings.size}
-    return told | {"seed": settings.seed, "tokens": settings.tokens, "limit": wanted.limit, "held_out": wanted.held_out}
+    told |= {"model_licence": wanted.model_licence.strip(), "seed": settings.seed, "tokens": settings.tokens}
+    return told | {"limit": wanted.limit, "held_out": wanted.held_out}
 
 
 def _shown(uri: str) -> str:

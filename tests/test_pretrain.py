@@ -4,9 +4,11 @@ import json
 import random
 
 import pytest
+import yaml
 
 from reinstruct.errors import RecipeError
 from reinstruct.pretrain import Wanted, plan_pretraining
+from reinstruct.train.model_card import licence_of
 from reinstruct.train.settings import Pretrain
 from tests.test_cli import complain, in_a_process, reinstruct
 
@@ -78,6 +80,12 @@ def test_what_changes_the_model_changes_its_step_alone(corpus):
         assert step(settings=settings) != first
 
 
+def test_the_licence_of_a_model_changes_no_step(corpus):
+    plans = [plan_pretraining(Wanted([str(corpus)], model_licence=licence)) for licence in ("", " mit ")]
+    assert [plan.settings["model_licence"] for plan in plans] == ["", "mit"]
+    assert plans[0].steps == plans[1].steps
+
+
 def test_mistakes_are_named(corpus):
     for wrong, said in (
         (Wanted([]), "pretrain needs a corpus"),
@@ -110,6 +118,10 @@ def test_an_absent_corpus_is_named(tmp_path):
     assert "absent.jsonl: no such file" in line
 
 
+def header(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
 @pytest.mark.slow
 def test_a_model_is_made_with_its_card_and_found_again(corpus, tmp_path):
     flags = ("--size", "tiny", "--tokens", "40000", "--licence", "public domain", "--workers", "1", "--out", "out")
@@ -127,8 +139,12 @@ def test_a_model_is_made_with_its_card_and_found_again(corpus, tmp_path):
     assert "All rights reserved" not in card
     assert "other_licence 200" in card
     assert "books" in card
-    again = in_a_process("pretrain", str(corpus), *flags, cwd=tmp_path)
+    assert header(card)["tags"] == ["base-model"]
+    assert "license" not in header(card)
+    again = in_a_process("pretrain", str(corpus), *flags, "--model-licence", 'My own: "free"', cwd=tmp_path)
     assert " 0 steps run" in again.out.replace("\n", " ")
+    assert header((folder / "README.md").read_text())["license"] == 'My own: "free"'
+    assert licence_of(str(folder)) == 'My own: "free"'
 
     from reinstruct.serving import existing_model
 

@@ -336,8 +336,9 @@ def test_a_checkpoint_of_another_base_is_not_gone_on_from(job, base, tmp_path, c
 
 
 def test_the_licence_of_a_base_is_what_its_card_states(tmp_path):
-    (tmp_path / "README.md").write_text("---\ntags: [a]\nlicense: mit\n---\n\nlicense: none of this\n")
-    assert licence_of(str(tmp_path)) == "mit"
+    for stated in ("mit", '"mit"', "'mit'"):
+        (tmp_path / "README.md").write_text(f"---\ntags: [a]\nlicense: {stated}\n---\n\nlicense: none of this\n")
+        assert licence_of(str(tmp_path)) == "mit"
     for without in (str(tmp_path / "none"), "org/never-fetched", "no/hub/id"):
         assert licence_of(without) == ""
 

@@ -17,10 +17,11 @@ def test_steps_keep_their_rows_and_passes_their_capacity(layout, processes, capa
     planned = random.Random(0).choices(range(100), k=9 * 16)
     made = plan(planned, LENGTHS, 16, capacity, processes=processes, layout=layout)
     assert made.per_step % processes == 0
-    assert len(made.passes) == 9 * made.per_step
-    assert all(len(rows) == 1 or layout.size(rows, LENGTHS) <= capacity for rows in made.passes)
+    every = list(made.passes)
+    assert len(every) == len(made) == 9 * made.per_step
+    assert all(len(rows) == 1 or layout.size(rows, LENGTHS) <= capacity for rows in every)
     for step in range(9):
-        passes = made.passes[step * made.per_step : (step + 1) * made.per_step]
+        passes = every[step * made.per_step : (step + 1) * made.per_step]
         assert all(passes)
         assert Counter(row for rows in passes for row in rows) == Counter(planned[step * 16 : (step + 1) * 16])
 
@@ -49,7 +50,7 @@ def test_rows_of_like_length_stand_together_and_little_is_padded():
 def test_statistics_tell_how_full_passes_are():
     lengths = [10, 20, 30, 40]
     made = plan(list(range(4)), lengths, 4, 60, layout=PACKED)
-    assert made.passes == [[3, 0], [2, 1]]
+    assert list(made.passes) == [[3, 0], [2, 1]]
     assert statistics(made, lengths, PACKED) == {
         "packed": True,
         "layout": "behind one another",
@@ -61,7 +62,7 @@ def test_statistics_tell_how_full_passes_are():
         "balance": 1.0,
     }
     made = plan(list(range(4)), lengths, 4, 60, layout=PADDED)
-    assert made.passes == [[3], [2], [1, 0]]
+    assert list(made.passes) == [[3], [2], [1, 0]]
     assert statistics(made, lengths, PADDED)["efficiency"] == round(100 / 110, 3)
 
 
@@ -137,6 +138,15 @@ def test_models_that_carry_a_state_are_not_packed():
     from reinstruct.train.batches import keeps_apart
 
     assert not keeps_apart(tiny("mamba", "eager"))
+    assert not keeps_apart(tiny("mamba", "eager").bfloat16())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_weights_of_16_bits_are_no_reason_not_to_pack(architecture):
+    from reinstruct.train.batches import keeps_apart
+
+    assert keeps_apart(tiny(architecture).bfloat16())
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from reinstruct.train.job import Job, check, run
 from reinstruct.train.profiles import DEEPSPEED
 from reinstruct.train.settings import Sft
 from tests.conftest import tiny_model
+from tests.encoder_decoders import FAMILIES, made_base, rows
 
 WORDS = ["river", "hill", "mill", "town", "sea"]
 STEPS = 30
@@ -176,3 +177,21 @@ def test_adapters_are_trained_beside_weights_in_shards(alone, tmp_path, profile)
     assert told(tmp_path)["checkpoints"]["went_on_from"] == reached
     expect_same(tmp_path, done(4))
     expect_whole_adapters(tmp_path, done(4), base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["ddp", *ZERO])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_encoder_decoders_are_trained_by_two_processes_as_by_one(tmp_path, family, profile):
+    base = made_base(tmp_path / "base", family)
+    settings = Sft(epochs=2, learning_rate=5e-3, batch_size=4, max_tokens=256, held_out=0.2, eval_steps=4, keep="best")
+    one, two = (job_in(tmp_path / name, base, settings=settings) for name in ("one", "two"))
+    for job in (one, two):
+        pq.write_table(to_table(rows(24), Example), job.data[0])
+    alone = run(one)
+    assert finished(msgspec.structs.replace(two, profile=profile)) == [0, 0]
+    both = told(tmp_path / "two")
+    for name in ("curve", "held_out"):
+        assert both[name] == [[step, pytest.approx(loss, abs=2e-3)] for step, loss in alone[name]]
+    assert alone["curve"][-1][1] < 0.7 * alone["curve"][0][1]
+    expect_close(tensors(tmp_path / "two"), tensors(tmp_path / "one"))

@@ -7,6 +7,8 @@ from collections import Counter
 import pytest
 
 from reinstruct.errors import RecipeError, TrainingError
+from reinstruct.train.packing import PACKED, PADDED
+from reinstruct.train.packing import plan as packed_plan
 from reinstruct.train.schedule import Schedule, fingerprint, order, plan, split
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import Row, TokenRows
@@ -44,7 +46,7 @@ def test_epochs_are_shuffled_apart():
 
 def test_rows_come_as_given_or_from_short_to_long():
     rows = some_rows(30)
-    assert epochs(rows, 4, 15, order="given") == [*range(30), *range(30)]
+    assert epochs(rows, 4, 15, order="given").tolist() == [*range(30), *range(30)]
     lengths = [rows.lengths[row] for row in epochs(rows, 4, 15, order="shortest")]
     assert lengths == sorted(rows.lengths) * 2
 
@@ -87,7 +89,7 @@ def test_held_out_rows_are_chosen_by_id_and_copies_stay_together():
     assert 20 <= len(held_out) <= 60
     assert all(held_out.count(row ^ 1) == 1 for row in held_out)
     assert split(rows, 0.2, seed=1)[1] != held_out
-    assert split(rows, 0.0, seed=0) == (list(range(200)), [])
+    assert split(rows, 0.0, seed=0) == (range(200), range(0))
 
 
 def test_a_split_that_leaves_nothing_is_an_error():
@@ -121,3 +123,42 @@ def test_checkpoints_belong_to_what_changes_the_weights():
 def test_settings_that_would_change_nothing_or_break_later_are_refused(settings, said):
     with pytest.raises(RecipeError, match=said):
         Sft(**settings)
+
+
+def in_lists(rows, schedule):
+    """The order of rows as one would write it down: a list of each epoch's rows, drawn one by one."""
+    settings, planned, epoch = schedule.settings, [], 0
+    while len(planned) < schedule.steps * schedule.batch:
+        rng, shown = random.Random(f"{settings.seed}:{epoch}"), []
+        for row in range(len(rows)):
+            weight = settings.weight_of(rows.origins[row])
+            times = int(weight)
+            if weight > times and rng.random() < weight - times:
+                times += 1
+            shown += [row] * times
+        if settings.order != "given":
+            rng.shuffle(shown)
+        if settings.order == "shortest":
+            shown.sort(key=lambda row: rows.lengths[row])
+        planned += shown
+        epoch += 1
+    return planned[: schedule.steps * schedule.batch]
+
+
+@pytest.mark.parametrize("how", ["shuffled", "given", "shortest"])
+@pytest.mark.parametrize("weights", [(), ("seed=2.4", "web=0.3")])
+def test_the_order_is_that_of_plain_lists(how, weights):
+    rows = some_rows(150, ("seed", "web", "other"))
+    schedule = Schedule(13, 32, Sft(order=how, weights=weights, seed=5))
+    assert order(rows, range(150), schedule).tolist() == in_lists(rows, schedule)
+
+
+@pytest.mark.parametrize("layout", [PACKED, PADDED], ids=["packed", "padded"])
+def test_passes_are_those_that_are_dealt_step_by_step(layout):
+    rows = some_rows(150)
+    planned = epochs(rows, 13, 32)
+    made = packed_plan(planned, rows.lengths, 32, 150, layout=layout, processes=2)
+    steps = [planned[at : at + 32].tolist() for at in range(0, 13 * 32, 32)]
+    dealt = [passed for step in steps for passed in layout.deal(step, list(rows.lengths), made.per_step)]
+    assert list(made.passes) == dealt
+    assert made.per_step > 2

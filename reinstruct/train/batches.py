@@ -16,6 +16,7 @@ from reinstruct.train.tokens import TokenRows
 
 IGNORED = -100  # the label torch leaves out of the loss
 TOLERANCE = 1e-3  # of logits, relative to the largest: rounding differs between the two ways, nothing else may
+TOLERANCE_16 = 0.06  # where weights have 16 bits or fewer; rounding makes about 0.01, and Mamba's state 0.3 or more
 PROBE = (7, 3, 5)  # tokens of the rows a model is asked with
 
 
@@ -76,7 +77,9 @@ def keeps_apart(model: Any) -> bool:
     alone = torch.cat([model(input_ids=row, use_cache=False).logits for row in rows], dim=1).float()
     together = model(input_ids=torch.cat(rows, dim=1), position_ids=positions, use_cache=False).logits.float()
     model.train(was_training)
-    return bool((together - alone).abs().max() <= TOLERANCE * alone.abs().max())
+    exact = all(weight.dtype == torch.float32 for weight in model.parameters())
+    tolerance = TOLERANCE if exact else TOLERANCE_16
+    return bool((together - alone).abs().max() <= tolerance * alone.abs().max())
 
 
 def _features(rows: TokenRows, row: int) -> dict[str, list[int]]:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import msgspec
+import numpy as np
+import pyarrow as pa
 import torch
-from accelerate.utils import broadcast_object_list
+from datasets.table import InMemoryTable
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -30,12 +33,15 @@ from reinstruct.train.saving import Saving
 from reinstruct.train.schedule import Schedule, fingerprint, order
 from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
 from reinstruct.train.tokens import TokenRows
+from reinstruct.train.turns import Turns
 from reinstruct.train.watch import Watch
 
 CPU_TOKENS = 1024  # of one forward pass; larger ones fall out of the cache and are slower
 GPU_TOKENS = 4096  # with masks that are blocks, whose empty parts are computed too
 FLASH_TOKENS = 16384  # with flash attention, which computes none of them
 PACKED_COST = 1.4  # on CPUs a token of packed rows costs that much more: the mask's empty parts are computed
+
+_FOUND = msgspec.json.Decoder(Found)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def fit(
     planned = order(rows, trained or range(len(rows)), schedule)
     layout, plan = _laid_out(model, planned, rows, schedule)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
-    found = _found(kept, lambda: f"{fingerprint(schedule, rows, held_out)} {place.profile} {start()}")
+    found = _found(kept, place.turns, lambda: f"{fingerprint(schedule, rows, held_out)} {place.profile} {start()}")
     with Saving(kept, processes().process_index) as saving:
         watch = Watch(saving, place.checkpoint_s, place.work / "log.jsonl", place.progress)
         trainer = (trainer_type or _trainer_for(model))(
@@ -115,7 +121,7 @@ def fit(
     return Fitted(
         **_measured(trainer.state, schedule.settings.keep),
         seconds=seconds,
-        tokens_per_s=sum(rows.lengths[row] for row in done) / seconds,
+        tokens_per_s=int(np.asarray(rows.lengths)[done].sum(dtype=np.int64)) / seconds,
         packing=packing.statistics(plan, rows.lengths, layout),
         checkpoints={**saving.figures(), "went_on_from": found.step, "passed_over": found.skipped},
     )
@@ -137,16 +143,16 @@ def _measured(state: Any, keep: str) -> dict[str, Any]:
     return {"curve": _logged(state, "loss"), "held_out": _logged(state, "eval_loss"), "kept": kept}
 
 
-def _found(checkpoints: Checkpoints, fingerprint: Callable[[], str]) -> Found:
+def _found(checkpoints: Checkpoints, turns: Turns, fingerprint: Callable[[], str]) -> Found:
     """What the first process finds, for all of them; a checkpoint that is passed over is told of on stderr."""
-    found: list[Found] = [Found(0, {})]
-    if processes().is_main_process:
-        found = [checkpoints.prepare(fingerprint())]
-        for name, fault in found[0].skipped.items():
+
+    def prepared() -> str:
+        found = checkpoints.prepare(fingerprint())
+        for name, fault in found.skipped.items():
             sys.stderr.write(f"{name} is passed over: {fault}\n")
-    if processes().num_processes > 1:
-        broadcast_object_list(found)
-    return found[0]
+        return msgspec.json.encode(found).decode()
+
+    return _FOUND.decode(turns.told(prepared))
 
 
 def _trainer_for(model: Any) -> type[HeldOutTrainer]:
@@ -188,12 +194,15 @@ def _takes_flash(model: Any, precision: str) -> bool:
 def _plan(planned: Sequence[int], lengths: Sequence[int], batch: int, layout: Layout, *, flash: bool = False) -> Plan:
     on_gpu = torch.cuda.is_available()
     fitting = (FLASH_TOKENS if flash and layout.packed else GPU_TOKENS) if on_gpu else CPU_TOKENS
-    capacity = max(fitting, *(lengths[row] for row in planned))
+    capacity = max(fitting, max(lengths[row] for row in planned))
     return packing.plan(planned, lengths, batch, capacity, layout=layout, processes=processes().num_processes)
 
 
 def _passes(plan: Plan) -> datasets.Dataset:
-    return datasets.Dataset.from_dict({"rows": plan.passes})
+    values = pa.array(np.asarray(plan.rows))
+    column = pa.LargeListArray.from_arrays(np.asarray(plan.starts), values)  # pyright: ignore[reportArgumentType]
+    table = InMemoryTable(pa.table({"rows": column}))
+    return datasets.Dataset(table, fingerprint="passes")  # else all of it is hashed; nothing of it is kept on a disk
 
 
 def _logged(state: Any, name: str) -> list[tuple[int, float]]:

@@ -18,8 +18,20 @@ TARGETS = "all-linear"
 FOLDER = "adapter"
 
 
+def held_dtype(settings: Sft, device: str, *, bf16: bool) -> Any:
+    """The type of the weights a training holds on "cuda" or "cpu", given whether it computes in bf16.
+
+    Frozen ones are never stepped, so on a GPU they lie in the type they are computed in, which is half the memory.
+    Those of four bits have types of their own.
+    """
+    import torch
+
+    frozen = bool(settings.lora_rank) and not settings.quantize
+    return torch.bfloat16 if frozen and bf16 and device == "cuda" else torch.float32
+
+
 def with_adapters(model: Any, settings: Sft, base: str) -> Any:
-    """The model with frozen weights and adapters: fresh ones, or with `lora_continue` those that `base` was made with.
+    """The model with frozen weights and float32 adapters: fresh ones, or with `lora_continue` those of `base`.
 
     The random start of fresh ones depends on the seed alone. TrainingError if `base` has no adapters of that rank,
     alpha and dropout.

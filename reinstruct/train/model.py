@@ -30,8 +30,8 @@ def load_tokenizer(base: str) -> Any:
     return tokenizer
 
 
-def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str = "") -> Any:
-    """The language model, of either build, with float32 weights: optimizer steps are too small for 16 bits.
+def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str = "", dtype: Any = None) -> Any:
+    """The language model, of either build, with weights of `dtype`, or float32: steps are too small for 16 bits.
 
     `dropout` is set in whatever layers the architecture has it. `quantize` "4bit" is for weights that stay frozen.
     """
@@ -44,7 +44,7 @@ def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str
         for name in _dropouts(config) if dropout else ():
             setattr(config, name, dropout)
         auto_class = architecture_of(config).auto_class
-        model: Any = auto_class.from_pretrained(base, config=config, dtype=torch.float32, **options)
+        model: Any = auto_class.from_pretrained(base, config=config, dtype=dtype or torch.float32, **options)
     except (OSError, ValueError) as error:
         raise TrainingError(f"{no_model(base)} ({_first_line(error)})") from error
     embedded = model.get_input_embeddings().num_embeddings

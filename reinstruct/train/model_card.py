@@ -73,7 +73,14 @@ def licence_of(base: str) -> str:
     card = _card_of(base)
     header = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL) if card.is_file() else None
     stated = re.search(r"^license:\s*(\S.*)$", header[1], re.MULTILINE) if header else None
-    return stated[1].strip() if stated else ""
+    return _unquoted(stated[1].strip()) if stated else ""
+
+
+def _unquoted(text: str) -> str:
+    """A YAML scalar without its quotes, which cards of our own have: each round of training would add a pair."""
+    with suppress(ValueError):
+        return str(json.loads(text)) if text.startswith('"') else text.strip("'")
+    return text
 
 
 def _card_of(base: str) -> Path:

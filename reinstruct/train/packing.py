@@ -7,17 +7,33 @@ plan hangs on the rows' order and lengths alone, not on workers, attempts or wha
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
 
 
-class Plan(NamedTuple):
-    """Row numbers of every forward pass, in order; each step takes the next `per_step` passes, of all processes."""
+@dataclass(frozen=True)
+class Plan:
+    """Row numbers of all forward passes behind one another; each step takes the next `per_step`, of all processes.
 
-    passes: list[list[int]]
+    Pass n is `rows[starts[n] : starts[n + 1]]`: twelve bytes a row at most, for there may be many millions.
+    """
+
+    rows: array[int]
+    starts: array[int]
     per_step: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def passes(self) -> Iterator[list[int]]:
+        """One after another."""
+        return (self.rows[start:end].tolist() for start, end in pairwise(self.starts))
 
 
 @dataclass(frozen=True)
@@ -97,9 +113,14 @@ def plan(
     Every step has the same number of passes, a multiple of `processes`: frameworks for several processes want it so.
     `batch` is a multiple of `processes`, too.
     """
-    steps = [planned[at : at + batch] for at in range(0, len(planned), batch)]
-    needed = max(_passes_needed(rows, lengths, capacity, processes, layout) for rows in steps)
-    return Plan([passed for rows in steps for passed in layout.deal(rows, lengths, needed)], needed)
+    firsts = range(0, len(planned), batch)
+    needed = max(_passes_needed(planned[at : at + batch], lengths, capacity, processes, layout) for at in firsts)
+    rows, starts = array("i"), array("q", [0])
+    for at in firsts:
+        for dealt in layout.deal(planned[at : at + batch], lengths, needed):
+            rows.extend(dealt)
+            starts.append(len(rows))
+    return Plan(rows, starts, needed)
 
 
 def computed(plan: Plan, lengths: Sequence[int], layout: Layout) -> int:
@@ -113,17 +134,18 @@ def statistics(plan: Plan, lengths: Sequence[int], layout: Layout) -> dict[str, 
     `efficiency` is the share of tokens among all positions computed, `efficiency_if_padded` what it would be with every
     row padded to the longest. `balance` is the mean pass as a share of the largest.
     """
-    tokens = sum(lengths[row] for rows in plan.passes for row in rows)
-    sizes = [layout.size(rows, lengths) for rows in plan.passes]
-    rows = sum(map(len, plan.passes))
-    ranked = sorted(lengths)
-    quantiles = {"min": ranked[0], "median": round(median(ranked)), "p95": ranked[len(ranked) * 95 // 100]}
+    tokens = sum(lengths[row] for row in plan.rows)
+    sizes = array("q", (layout.size(rows, lengths) for rows in plan.passes))
+    rows = len(plan.rows)
+    ranked = array("q", np.sort(np.asarray(lengths, np.int64)).tobytes())
+    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    quantiles = {"min": ranked[0], "median": round(middle), "p95": ranked[len(ranked) * 95 // 100]}
     return {
         "packed": layout.packed,
         "layout": layout.name,
         "row_tokens": {**quantiles, "max": ranked[-1]},
         "passes_per_step": plan.per_step,
-        "rows_per_pass": round(rows / len(plan.passes), 2),
+        "rows_per_pass": round(rows / len(plan), 2),
         "efficiency": round(tokens / sum(sizes), 3),
         "efficiency_if_padded": round(tokens / (rows * ranked[-1]), 3),
         "balance": round(sum(sizes) / (len(sizes) * max(sizes)), 3),

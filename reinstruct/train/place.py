@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reinstruct.store import Store, open_store
 from reinstruct.train.profiles import effective
+from reinstruct.train.turns import Turns
 
 if TYPE_CHECKING:
     from reinstruct.train.job import AnyJob, Progress
@@ -25,9 +26,10 @@ class Place:
     loader_workers: int = 0
     profile: str = "ddp"
     progress: Progress | None = None
+    turns: Turns = field(default_factory=Turns)
 
     @classmethod
-    def of(cls, job: AnyJob, out: Path, progress: Progress | None) -> Place:
+    def of(cls, job: AnyJob, out: Path, progress: Progress | None, turns: Turns) -> Place:
         """As a job says; the model is saved in `out`."""
         return cls(
             work=Path(job.work),
@@ -38,4 +40,5 @@ class Place:
             loader_workers=job.loader_workers,
             profile=effective(job.profile),
             progress=progress,
+            turns=turns,
         )

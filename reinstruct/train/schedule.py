@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from reinstruct.draw import draw
 from reinstruct.errors import TrainingError
@@ -44,21 +46,26 @@ def plan(settings: Sft, rows: TokenRows, trained: Sequence[int], processes: int 
     return Schedule(math.ceil(count * settings.epochs / batch), batch, settings)
 
 
-def order(rows: TokenRows, trained: Sequence[int], schedule: Schedule) -> list[int]:
+def order(rows: TokenRows, trained: Sequence[int], schedule: Schedule) -> array[int]:
     """The rows of all steps, in order: one epoch after another, each drawn by its number and the seed."""
-    stream = _epochs(rows, trained, schedule.settings)
-    return [next(stream) for _ in range(schedule.batch * schedule.steps)]
+    planned, wanted = array("i"), schedule.batch * schedule.steps
+    for epoch in _epochs(rows, trained, schedule.settings):
+        planned.extend(epoch[: wanted - len(planned)])
+        if len(planned) == wanted:
+            break
+    return planned
 
 
-def split(rows: TokenRows, share: float, seed: int) -> tuple[list[int], list[int]]:
+def split(rows: TokenRows, share: float, seed: int) -> tuple[Sequence[int], Sequence[int]]:
     """(rows to train on, rows held out). Copies of a row (ids "a", "a#2") stay together.
 
     TrainingError if a share is asked for and either is empty.
     """
     if not share:
-        return list(range(len(rows))), []
-    held = [draw(seed, "held out", id.partition("#")[0]) < share for id in rows.ids]
-    kept, out = ([row for row, side in enumerate(held) if side is wanted] for wanted in (False, True))
+        return range(len(rows)), range(0)
+    kept, out = array("i"), array("i")
+    for row, id in enumerate(rows.ids):
+        (out if draw(seed, "held out", id.partition("#")[0]) < share else kept).append(row)
     if not kept or not out:
         raise TrainingError(
             f"held_out is {share}: of {len(rows)} rows it leaves {len(kept)} to train on, {len(out)} out"
@@ -75,18 +82,18 @@ def fingerprint(schedule: Schedule, rows: TokenRows, held_out: Sequence[int]) ->
     return digest([describe(told, identity=True), rows.digest(), list(held_out)])
 
 
-def _epochs(rows: TokenRows, trained: Sequence[int], settings: Sft) -> Iterator[int]:
-    lengths, origins = rows.lengths, rows.origins
+def _epochs(rows: TokenRows, trained: Sequence[int], settings: Sft) -> Iterator[array[int]]:
+    lengths, origins = np.asarray(rows.lengths), rows.origins
     weights = {origin: settings.weight_of(origin) for origin in set(origins)}
     epoch = 0
     while True:
         rng = random.Random(f"{settings.seed}:{epoch}")
-        shown = [row for row in trained for _ in range(_times(weights[origins[row]], rng))]
+        shown = array("i", (row for row in trained for _ in range(_times(weights[origins[row]], rng))))
         if settings.order != "given":
             rng.shuffle(shown)
         if settings.order == "shortest":
-            shown.sort(key=lambda row: lengths[row])
-        yield from shown
+            shown = array("i", np.asarray(shown)[np.argsort(lengths[shown], kind="stable")].tobytes())
+        yield shown
         epoch += 1
 
 

@@ -22,6 +22,7 @@ from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import LEAST_CHARACTERS, Pretrain, Sft
 from reinstruct.train.text import blocks, read_enough, train_tokenizer
 from reinstruct.train.tokens import TokenRows
+from reinstruct.train.turns import Turns
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -64,9 +65,13 @@ SIZES = {
 
 def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str, Any]:
     """Metrics, also written to `metrics.json` in `job.out`. TrainingError for too little text."""
+    with Turns.of(processes()) as turns:  # each process chooses its GPU before anything is put there
+        return _train(job, progress, turns)
+
+
+def _train(job: Job[Pretrain], progress: Progress | None, turns: Turns) -> dict[str, Any]:
     settings = job.settings
     size = SIZES[settings.size]
-    processes()  # each chooses its GPU before anything is put there
     models.quiet()
     if settings.tokens:
         size = replace(size, token_budget=settings.tokens)
@@ -76,7 +81,7 @@ def train_base(job: Job[Pretrain], progress: Progress | None = None) -> dict[str
     rows = blocks(texts, tokenizer, size.block)
     schedule = plan(size, len(rows), settings.seed, processes().num_processes)
     with building(Path(job.out), tried) as out:
-        place, model = Place.of(job, out, progress), new_model(size, tokenizer, settings.seed)
+        place, model = Place.of(job, out, progress, turns), new_model(size, tokenizer, settings.seed)
         stored, start = getattr(torch, size.stored), repr(size)
         fitted = fit(model, tokenizer, TokenRows.of(rows), schedule, place, dtype=stored, start=lambda: start)
         metrics = {

@@ -15,18 +15,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from reinstruct.prompting import without_clock
 from reinstruct.train import model as models
-from reinstruct.train.arguments import processes
+from reinstruct.train.arguments import in_bf16, processes
 from reinstruct.train.bases import expect_trainable
 from reinstruct.train.finished import building, is_first, tried
 from reinstruct.train.fit import Fitted, fit
-from reinstruct.train.lora import FOLDER, merged, with_adapters
+from reinstruct.train.lora import FOLDER, held_dtype, merged, with_adapters
 from reinstruct.train.model_card import model_card
 from reinstruct.train.place import Place
 from reinstruct.train.rows import Rows, encode_once, write_refused
 from reinstruct.train.schedule import plan, split
 from reinstruct.train.settings import Sft
+from reinstruct.train.turns import Turns
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -37,13 +40,18 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
 
     TrainingError for a base without EOS and for data without one usable row.
     """
+    with Turns.of(processes()) as turns:  # each process chooses its GPU before anything is put there
+        return _train(job, progress, turns)
+
+
+def _train(job: Job[Sft], progress: Progress | None, turns: Turns) -> dict[str, Any]:
     settings, work = job.settings, Path(job.work)
-    processes()  # each chooses its GPU before anything is put there
     models.quiet()
     tokenizer = models.load_tokenizer(job.base)
-    model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize)
+    held = held_dtype(settings, "cuda" if torch.cuda.is_available() else "cpu", bf16=in_bf16(settings.precision))
+    model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize, dtype=held)
     expect_trainable(job.base, settings, job.profile, model)
-    with processes().main_process_first():
+    with turns.in_turn():
         limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
         found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow", shape)
     if found.with_messages:  # whoever serves the model renders conversations as it learnt them
@@ -53,7 +61,7 @@ def train_sft(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]
     schedule = plan(settings, found.rows, trained, processes().num_processes)
     with building(Path(job.out), tried) as out:
         adapters = out / FOLDER if settings.lora_rank else None
-        place = Place.of(job, adapters or out, progress)
+        place = Place.of(job, adapters or out, progress, turns)
         tuned = with_adapters(model, settings, job.base) if adapters else model
         fitted = fit(
             tuned,

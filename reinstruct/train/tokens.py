@@ -91,22 +91,26 @@ class TokenRows(Sequence[Row]):
         return int(self._prompts[index])
 
     @cached_property
-    def lengths(self) -> list[int]:
+    def lengths(self) -> array[int]:
         """Tokens of each row."""
-        return np.diff(self._starts).tolist()
+        return array("i", np.diff(self._starts).astype(np.int32).tobytes())
 
     @cached_property
-    def prompt_lengths(self) -> list[int]:
+    def prompt_lengths(self) -> array[int]:
         """Tokens of each row's prompt."""
-        return self._prompts.tolist()
+        return array("i", self._prompts.tobytes())
 
     @property
-    def ids(self) -> list[str]:
-        return [str(id) for id in self.table.column("id").to_pylist()]
+    def ids(self) -> Iterator[str]:
+        """The rows' names, those of one batch in memory at a time."""
+        return (str(id) for batch in self._batches for id in batch.column("id").to_pylist())
 
-    @property
+    @cached_property
     def origins(self) -> list[str]:
-        return [str(origin) for origin in self.table.column("origin").to_pylist()]
+        """Of each row; rows of the same origin share one text."""
+        texts: dict[str, str] = {}
+        said = (str(origin) for batch in self._batches for origin in batch.column("origin").to_pylist())
+        return [texts.setdefault(origin, origin) for origin in said]
 
     @property
     def target_tokens(self) -> int:
@@ -114,7 +118,8 @@ class TokenRows(Sequence[Row]):
 
     def targets_of(self, rows: Sequence[int]) -> int:
         """Tokens of some rows that count in a loss: never the first of a row."""
-        return sum(self.lengths[row] - max(1, self.prompt_tokens(row)) for row in rows)
+        chosen = np.asarray(rows, np.int64)
+        return int((np.asarray(self.lengths)[chosen] - np.maximum(1, self._prompts[chosen])).sum(dtype=np.int64))
 
     @cached_property
     def content(self) -> Content:
