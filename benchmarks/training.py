@@ -189,7 +189,7 @@ def kill(folder: Path, steps: int, batch: int) -> None:
     command = [sys.executable, __file__, "--side", "killed", "--folder", str(folder), "--seed", "0"]
     command += ["--steps", str(steps), "--batch", str(batch)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()) as process:
-        while not any(checkpoints.glob("checkpoint-*/manifest.json")) and process.poll() is None:
+        while not any(checkpoints.glob("*/checkpoint-*/manifest.json")) and process.poll() is None:
             time.sleep(0.05)
         time.sleep(random.Random(0).uniform(0, CHECKPOINT_S))
         process.send_signal(signal.SIGKILL)

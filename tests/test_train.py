@@ -424,7 +424,7 @@ def test_killed_training_ends_with_the_same_weights(data, base, tmp_path):
     reached = step_saved(work)
     assert 3 <= reached < 15
     assert not (tmp_path / "killed" / "o").exists()
-    (work / "checkpoints" / "checkpoint-99").mkdir()  # as if killed while writing it
+    Checkpoints(LocalStore(work)).folder(99).mkdir()  # as if killed while writing it
     seen = []
     metrics = run(msgspec.structs.replace(job, checkpoint_s=60.0), lambda done, total: seen.append(done))
     assert seen == list(range(reached + 1, 16))

@@ -19,7 +19,7 @@ from reinstruct.errors import RecipeError, StoreError, TrainingError
 from reinstruct.records import Example, to_table
 from reinstruct.store import LocalStore
 from reinstruct.train.alone import alone
-from reinstruct.train.checkpoints import Checkpoints, Found, owner
+from reinstruct.train.checkpoints import OTHER, Checkpoints, Found, owner
 from reinstruct.train.finished import building, tried
 from reinstruct.train.job import Job, check, run
 from reinstruct.train.model_card import licence_of
@@ -91,14 +91,16 @@ def test_damaged_checkpoints_are_passed_over_with_a_word(damage, fault, tmp_path
     assert kept.prepare("job") == Found(2, {})
 
 
-def test_checkpoints_of_another_job_are_dropped(store):
+def test_each_training_has_checkpoints_of_its_own_and_may_be_gone_back_to(store):
     kept = Checkpoints(store)
     kept.prepare("job")
     write(kept, 9)
-    changed = "it is of another training: base, data, settings or profile have changed"
-    assert kept.prepare("other job") == Found(0, {"checkpoint-9": changed})
+    home = kept.home.removeprefix("checkpoints/")
+    assert kept.prepare("other job") == Found(0, {f"{home}/checkpoint-9": OTHER})
     assert kept.complete() == []
-    assert not kept.folder(9).exists()
+    write(kept, 4)
+    assert kept.prepare("job").step == 9
+    assert Checkpoints(store).complete() == [9]
 
 
 def test_so_many_are_kept_and_the_best_ones_of_those(store):
@@ -330,7 +332,7 @@ def test_a_checkpoint_of_another_base_is_not_gone_on_from(job, base, tmp_path, c
     steps = Checkpoints(LocalStore(job.work)).complete()
     metrics = run(replace(job, base=other))
     assert metrics["checkpoints"]["went_on_from"] == 0
-    assert f"checkpoint-{steps[-1]} is passed over: it is of another training" in capsys.readouterr().err
+    assert f"checkpoint-{steps[-1]} is passed over: it is of another training, and stays" in capsys.readouterr().err
     run(elsewhere(replace(job, base=other), tmp_path / "alone"))
     assert weights(job.out) == weights(tmp_path / "alone" / "out")
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import DistributedType, PartialState
 from trl.trainer.sft_config import SFTConfig
 
-from reinstruct.train.checkpoints import FOLDER
+from reinstruct.train.checkpoints import Checkpoints
 from reinstruct.train.place import Place
 from reinstruct.train.profiles import divided, under_deepspeed
 from reinstruct.train.schedule import Schedule
@@ -30,7 +30,7 @@ def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) ->
     """`passes` are those of one step, in all processes; `parameters` those of the model."""
     settings, on_gpu = schedule.settings, torch.cuda.is_available()
     told = SFTConfig(
-        output_dir=str(place.store.path(FOLDER)),
+        output_dir=str(place.store.path(Checkpoints(place.store).home)),
         max_steps=schedule.steps,
         per_device_train_batch_size=1,  # one pass of the plan, with all its rows
         per_device_eval_batch_size=1,

@@ -2,12 +2,14 @@
 
 The one rule: a checkpoint counts once its manifest is there, which is created last, and every file has the size and the
 SHA-256 that it says. Written half or spoilt later, it is passed over, with a word, for the one before.
+Those of one training lie in a folder of its own, and no other training touches them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +18,14 @@ from msgspec import Struct
 
 from reinstruct.commit import Part
 from reinstruct.errors import AlreadyCommitted
+from reinstruct.identity import digest
 from reinstruct.store import Store
 from reinstruct.train.tokens import file_digest
 
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
-STAMP = f"{FOLDER}/fingerprint"
+STAMP = f"{FOLDER}/fingerprint"  # of the training that is going on
+OTHER = "it is of another training, and stays: base, data, settings, profile or the number of processes differ"
 # Files that every process writes carry its number: random states, shards of FSDP, shards of ZeRO.
 RANKED = re.compile(r"(?:rng_state_|rank_|__)(\d+)[_.]")
 HIDDEN = ".metadata"  # the one hidden file that belongs to a checkpoint: where the shards of FSDP lie
@@ -57,18 +61,20 @@ class Checkpoints:
         self.processes = processes
         self.keep = keep
 
+    @cached_property
+    def home(self) -> str:
+        """Where those of the training that is going on lie in the store, as `prepare` has it."""
+        return f"{FOLDER}/{digest((self.store.get(STAMP) or b'').decode())[:12]}"
+
     def folder(self, step: int) -> Path:
-        return self.store.path(_name(step))
+        return self.store.path(self._name(step))
 
     def prepare(self, fingerprint: str) -> Found:
-        """The newest sound checkpoint. Those of another training (told by its fingerprint), half-written and damaged
-        ones are removed."""
-        sound, skipped = list[int](), dict[str, str]()
-        if self.store.get(STAMP) != fingerprint.encode():
-            other = "it is of another training: base, data, settings or profile have changed"
-            skipped = {f"checkpoint-{step}": other for step in self.complete()}
-            self.store.delete(FOLDER)
-            self.store.put(STAMP, fingerprint.encode())
+        """The newest sound checkpoint of the training with this fingerprint. Half-written and damaged ones of it are
+        removed; complete ones of other trainings are told of."""
+        self.store.put(STAMP, fingerprint.encode())
+        vars(self).pop("home", None)
+        sound, skipped = list[int](), dict.fromkeys(self._others(), OTHER)
         for step in sorted(self._present()):
             fault = self._fault(step, sound)
             if fault is None:
@@ -80,7 +86,7 @@ class Checkpoints:
 
     def complete(self) -> list[int]:
         """Steps of the checkpoints that have a manifest, in order."""
-        return sorted(step for step in self._present() if self.store.get(f"{_name(step)}/{MANIFEST}") is not None)
+        return sorted(step for step in self._present() if self.store.get(f"{self._name(step)}/{MANIFEST}") is not None)
 
     def fetch(self, step: int) -> Path:
         """The folder of a complete checkpoint, with its files at hand."""
@@ -91,13 +97,13 @@ class Checkpoints:
     def commit(self, step: int, rank: int, best: int | None = None) -> bool:
         """Make durable what process `rank` wrote for a step. Whoever is last creates the manifest: was it this one?"""
         parts = [Part(name, *self.store.sealed(name)) for name in self._written_by(rank, step)]
-        self.store.put(_record(step, rank), msgspec.json.encode(parts))
-        records = [self.store.get(_record(step, each)) for each in range(self.processes)]
+        self.store.put(self._record(step, rank), msgspec.json.encode(parts))
+        records = [self.store.get(self._record(step, each)) for each in range(self.processes)]
         if None in records:
             return False
         files = [part for record in records if record for part in _PARTS.decode(record)]
         try:
-            self.store.create(f"{_name(step)}/{MANIFEST}", msgspec.json.encode(Manifest(step, files, best)))
+            self.store.create(f"{self._name(step)}/{MANIFEST}", msgspec.json.encode(Manifest(step, files, best)))
         except AlreadyCommitted:
             return False
         return True
@@ -110,18 +116,30 @@ class Checkpoints:
             if step not in best:
                 self._remove(step)
 
+    def _others(self) -> list[str]:
+        """Complete checkpoints of other trainings."""
+        end, home = f"/{MANIFEST}", f"{self.home}/"
+        found = [name.removesuffix(end) for name in self.store.names(FOLDER) if name.endswith(end)]
+        return sorted(name.removeprefix(f"{FOLDER}/") for name in found if not name.startswith(home))
+
     def _present(self) -> set[int]:
-        folder = self.store.path(FOLDER)
-        named = [name.split("/")[1] for name in self.store.names(FOLDER)]
+        folder = self.store.path(self.home)
+        named = [name.removeprefix(f"{self.home}/").split("/")[0] for name in self.store.names(self.home)]
         local = [path.name for path in folder.glob("*-*")] if folder.is_dir() else []
         return {int(found[1]) for name in (*named, *local) if (found := re.fullmatch(r"\w+-(\d+)", name))}
 
+    def _name(self, step: int) -> str:
+        return f"{self.home}/checkpoint-{step}"
+
+    def _record(self, step: int, rank: int) -> str:
+        return f"{self.home}/records-{step}/{rank}.json"
+
     def _manifest(self, step: int) -> Manifest:
-        return _MANIFEST.decode(self.store.get(f"{_name(step)}/{MANIFEST}") or b"")
+        return _MANIFEST.decode(self.store.get(f"{self._name(step)}/{MANIFEST}") or b"")
 
     def _fault(self, step: int, sound: list[int]) -> str | None:
         """What is wrong with a checkpoint, given the older ones that are sound; None if nothing is."""
-        if self.store.get(f"{_name(step)}/{MANIFEST}") is None:
+        if self.store.get(f"{self._name(step)}/{MANIFEST}") is None:
             return "it was not finished"
         try:
             manifest = self._manifest(step)
@@ -129,7 +147,7 @@ class Checkpoints:
             return f"{MANIFEST} is damaged"
         if manifest.best not in (None, step, *sound):
             return f"the best one so far, checkpoint-{manifest.best}, is gone"
-        faults = (self._fault_of(part, part.name.removeprefix(f"{_name(step)}/")) for part in manifest.files)
+        faults = (self._fault_of(part, part.name.removeprefix(f"{self._name(step)}/")) for part in manifest.files)
         return next(filter(None, faults), None)
 
     def _fault_of(self, part: Part, name: str) -> str | None:
@@ -143,26 +161,18 @@ class Checkpoints:
         return None
 
     def _remove(self, step: int) -> None:
-        self.store.delete(f"{_name(step)}/{MANIFEST}")  # first: what is half removed counts no more
-        self.store.delete(_name(step))
-        self.store.delete(f"{FOLDER}/records-{step}")
+        self.store.delete(f"{self._name(step)}/{MANIFEST}")  # first: what is half removed counts no more
+        self.store.delete(self._name(step))
+        self.store.delete(f"{self.home}/records-{step}")
 
     def _written_by(self, rank: int, step: int) -> Iterator[str]:
         folder = self.folder(step)
         for path in sorted(folder.rglob("*")):
             if path.is_file() and owner(path.name) == rank and (path.name[0] != "." or path.name == HIDDEN):
-                yield f"{_name(step)}/{path.relative_to(folder).as_posix()}"
+                yield f"{self._name(step)}/{path.relative_to(folder).as_posix()}"
 
 
 def owner(name: str) -> int:
     """The process that writes a file of a checkpoint: the first one, but for those that every process writes."""
     found = RANKED.search(name)
     return int(found[1]) if found else 0
-
-
-def _name(step: int) -> str:
-    return f"{FOLDER}/checkpoint-{step}"
-
-
-def _record(step: int, rank: int) -> str:
-    return f"{FOLDER}/records-{step}/{rank}.json"
