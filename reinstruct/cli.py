@@ -47,6 +47,7 @@ EngineName = Annotated[
     str, typer.Option(help="what answers for models without a --server: transformers, vllm or vllm-offline")
 ]
 VllmFlags = Annotated[str, typer.Option(help="vLLM's own flags, quoted: '--dtype bfloat16 --max-model-len 4096'")]
+TrainProcesses = Annotated[int, typer.Option(min=0, help="processes of each fine-tuning; 0: one per GPU")]
 ModelsAtOnce = Annotated[int, typer.Option(help="models that --engine vllm serves at a time")]
 
 
@@ -86,6 +87,7 @@ def run(
     vllm_flags: VllmFlags = "",
     models_at_once: ModelsAtOnce = 1,
     workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: one per core")] = 0,
+    train_processes: TrainProcesses = 0,
 ) -> None:
     """Run a recipe on this machine. Give its inputs and settings as --NAME VALUE; `reinstruct recipes NAME` lists them.
 
@@ -102,7 +104,7 @@ def run(
     plan, store = _planned(_wanted(name, context, out, limit, held_out))
     check_models(plan, servers, chosen)
     with watching(plan) as watcher:
-        LocalRunner(store, watcher, workers or cores(), servers, chosen).run(plan)
+        LocalRunner(store, watcher, workers or cores(), servers, chosen, train_processes=train_processes).run(plan)
     finished(publish(store, plan), watcher, store, plan)
 
 
@@ -120,6 +122,7 @@ def compare(
     vllm_flags: VllmFlags = "",
     models_at_once: ModelsAtOnce = 1,
     workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: one per core")] = 0,
+    train_processes: TrainProcesses = 0,
 ) -> None:
     """Run several recipes on the same inputs and tabulate what each made. What they share is done once.
 
@@ -149,7 +152,8 @@ def compare(
     check_data(together)
     check_models(together, servers, answering)
     with watching(together) as watcher:
-        LocalRunner(store, watcher, workers or cores(), servers, answering).run(together)
+        runner = LocalRunner(store, watcher, workers or cores(), servers, answering, train_processes=train_processes)
+        runner.run(together)
     print_table(as_rows(publish_all(store, plans)))
 
 

@@ -14,21 +14,31 @@ from reinstruct.serving import location
 from reinstruct.store import Store
 
 if TYPE_CHECKING:
-    from reinstruct.train.job import AnyJob
+    from reinstruct.train.job import AnyJob, Progress
     from reinstruct.worker import Attempt
 
 
 def run_model_step(attempt: Attempt, slices: list[Slice]) -> Done:
     """Train a base, fine-tune a model or measure a loss; the trainer's metrics go into the done record."""
-    from reinstruct.train.job import run
-
     store, step = attempt.store, attempt.step
     if not slices:
         raise TrainingError(f"step {step.name} has nothing to learn from: its input is empty")
     model = attempt.name("model", "")
-    metrics = run(_job(store, step, slices, model), lambda done, total: attempt.progress.update(done=done, total=total))
+    metrics = _run(
+        _job(store, step, slices, model), lambda done, total: attempt.progress.update(done=done, total=total)
+    )
     files = _sealed_files(store, model)
     return attempt.done(model=model, files=files, counts=[_count(step, metrics)], metrics=metrics)
+
+
+def _run(job: AnyJob, progress: Progress) -> dict[str, Any]:
+    """A fine-tuning takes all GPUs of the machine; what else there is to do with models is too small for several."""
+    from reinstruct.train.job import check, run
+    from reinstruct.train.several import processes_here, run_by
+
+    check(job)
+    processes = processes_here() if job.kind == "sft" else 1
+    return run_by(processes, job, progress) if processes > 1 else run(job, progress)
 
 
 def _job(store: Store, step: Step, slices: list[Slice], model: str) -> AnyJob:

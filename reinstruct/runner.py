@@ -34,6 +34,7 @@ from reinstruct.planfile import Plan, save, steps_of
 from reinstruct.serving import location, name_of, served_name, urls_of
 from reinstruct.store import Store
 from reinstruct.train.job import ENVIRONMENT
+from reinstruct.train.several import PROCESSES
 
 if TYPE_CHECKING:
     from reinstruct.vllm_server import Replicas
@@ -72,6 +73,11 @@ class LocalRunner:
     servers: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     engine: Engine = field(default=Engine())
     tries: int = 2
+    train_processes: int = 0  # of each fine-tuning; 0: what the environment says, else one for each GPU
+
+    @property
+    def outside(self) -> dict[str, str]:  # what processes are told of this machine beside their task
+        return {PROCESSES: str(self.train_processes)} if self.train_processes else {}
 
     def run(self, plan: Plan) -> None:
         """Finish every step. Raises what a shard raised, after all its tries."""
@@ -83,7 +89,7 @@ class LocalRunner:
         cores, stopped = Cores(self.workers), threading.Event()
         models = Pool(self.engine, self.store.path("servers"), stopped.is_set)
         # All steps with a model but that of the base are given so many cores, and without a GPU they may be forked.
-        forks = ForkServer(_environment(max(1, self.workers // 2)))
+        forks = ForkServer({**_environment(max(1, self.workers // 2)), **self.outside})
         with closing(models), closing(forks), ThreadPoolExecutor(len(waiting) or 1) as pool:
             try:
                 while running or (waiting and not stopped.is_set()):
@@ -209,7 +215,8 @@ class _Work:
         with log.open("ab") as stderr:
             if servers or inside or not self._loads_torch():
                 python = engine.vllm.python if inside else sys.executable
-                started = _executed(python, argv, threads, stderr, package_path() if inside else {})
+                more = package_path() if inside else {}
+                started = _executed(python, argv, threads, stderr, self.runner.outside | more)
             else:
                 started = self.forks.fork(argv, stderr, MODULES[verb_of(step)])
             with started as process:
