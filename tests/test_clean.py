@@ -172,6 +172,27 @@ def test_menus_go_and_short_lists_stay():
     assert cleaned(DropBoilerplate(), f"{PROSE}\n{short}") == f"{PROSE}\n{short}"
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["“走吧！”", "“真的？”", "“真的。”", "“好……”", "「はい」", "他说：", "嗯！"],
+        ["他走进屋里，把灯点上", "外面下着雨", "没有人说话", "她看着窗外的河", "水声很大"],
+        ["夜が明けるころ", "雨はまだ降っていた", "誰も口をきかない", "川の音だけがした", "彼は立ち上がり"],
+        ["ฝนตกตลอดทั้งคืน", "ไม่มีใครพูดอะไร", "แม่น้ำไหลเชี่ยว", "เขาลุกขึ้นยืน", "แล้วเดินออกไป"],
+        ["वह चला गया।", "क्या सच?", "हाँ।", "नहीं।", "चलो।"],
+        ['"Go!"', '"Where to?"', "«Là-bas.»", "'Now.'", "(Silence.)"],
+    ],
+)
+def test_speech_and_short_lines_of_any_script_are_no_menu(lines):
+    assert cleaned(DropBoilerplate(), "\n".join(lines)) == "\n".join(lines)
+
+
+def test_a_paragraph_without_spaces_is_not_short_for_a_year_behind_the_copyright():
+    text = f"{'河水流过小镇，磨坊还在转动。' * 9}这本书的封底写着© 1998，是祖父留下的。"
+    assert cleaned(DropBoilerplate(), text) == text
+    assert cleaned(DropBoilerplate(), f"{text}\n版权所有© 1998") == text
+
+
 def split(text, **settings):
     made = SplitPassages(**settings).apply(Document(id="d", text=text))
     assert isinstance(made, list)

@@ -21,6 +21,7 @@ from reinstruct.corpus.page import EXTRA, extract_text
 from reinstruct.errors import RecipeError, expect
 from reinstruct.records import Document, Drop
 from reinstruct.stage import Transform
+from reinstruct.stages.scripts import CLOSERS, ENDERS, count_words
 
 _IS_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html|<head|<body)\b", re.IGNORECASE)
 _HAS_BLOCKS = re.compile(r"<(?:p|div|h[1-6]|ul|ol|table|article|section)\b[^>]*>", re.IGNORECASE)
@@ -97,9 +98,11 @@ class DropBoilerplate(Transform[Document, Document]):
 
     A line goes if it is short (`max_words`) and asks about cookies, newsletters, logins, sharing or scripts, states
     copyright or lists policies; if it is a row of links (Home | About | Contact); or if it is one of at least
-    `menu_lines` neighbours of at most three words without a full stop, as menus and tag clouds have them.
+    `menu_lines` neighbours of at most three words without a full stop, as menus and tag clouds have them. In scripts
+    without spaces a word is a character, so that their menus mostly stay.
     """
 
+    version: ClassVar[int] = 2
     max_words: int = 30
     menu_lines: int = 5
 
@@ -115,7 +118,7 @@ class DropBoilerplate(Transform[Document, Document]):
         return record if len(text) == len(record.text) else replace(record, text=text)
 
     def _is_boilerplate(self, line: str) -> bool:
-        return bool(_PHRASES.search(line) and len(line.split()) <= self.max_words) or _is_link_row(line)
+        return bool(_PHRASES.search(line) and count_words(line) <= self.max_words) or _is_link_row(line)
 
 
 def plain_markdown(text: str) -> str:
@@ -141,9 +144,9 @@ def _is_link_row(line: str) -> bool:
 
 
 def _is_stub(line: str) -> bool:
-    """Up to three words and no end of a sentence; blank lines join their neighbours."""
+    """Up to three words and no end of a sentence or of speech; blank lines join their neighbours."""
     stripped = line.strip()
-    return len(stripped) < 60 and len(stripped.split()) <= 3 and not stripped.endswith((".", "!", "?", ":", "。"))
+    return len(stripped) < 60 and not _ENDED.search(stripped) and count_words(stripped) <= 3
 
 
 @cache
@@ -242,5 +245,6 @@ _PHRASES = re.compile(
     )|(?:©|\(c\)|copyright)\s*(?:©\s*)?(?:\d{4}|by\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ENDED = re.compile(rf"[{ENDERS}:：…\"”»」』][{CLOSERS}]*$")
 _LINK_MARK = re.compile(r"[|»·•]|\s>\s")
 _NO_LABEL = re.compile(r"[>.!?]")
