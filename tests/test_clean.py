@@ -68,6 +68,9 @@ def test_pages_go_through_the_extractor_and_the_rest_through_markdown():
     page = f"<html><body><nav><a href='/'>Home</a></nav><article><p>{PROSE * 3}</p></article></body></html>"
     assert cleaned(ToPlainText(), page).startswith("The mill stands")
     assert cleaned(ToPlainText(), "**bold** and <b>bold</b>") == "bold and bold"
+    told = f"Tags of blocks are `<p>`, `<div>` and `<ul>`. {PROSE}"
+    assert cleaned(ToPlainText(), told) == told.replace("`", "")
+    assert cleaned(ToPlainText(), f"## Use\n\n<div><p>One</p>\n<p>two</p></div>\n\n{PROSE}").startswith("Use\n\nOne")
     assert cleaned(ToPlainText("markdown"), "<!doctype html>") == "empty_text"
     assert cleaned(ToPlainText("html"), "<html></html>") == "empty_text"
     with pytest.raises(RecipeError, match="markup is 'xml'; accepted: auto, html or markdown"):
