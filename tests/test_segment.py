@@ -66,6 +66,12 @@ def test_headers_of_markdown_and_html(text, segments):
     assert cut(text) == segments
 
 
+@pytest.mark.parametrize("part", ["<a ", "<nav ", "<code", "<pre>", "<!--", "```\n"])
+def test_marks_without_an_end_are_read_once(part):
+    """Read to the end of the text from each, some would take minutes."""
+    assert cut("<body>Words. " + part * 40_000)
+
+
 def test_deeper_headers_stay_in_the_text():
     assert cut("# One\na\n## Two\nb", max_level=1) == [("One", "a\nTwo\nb")]
     assert cut("<h1>One</h1>a<h3>Three</h3>b", max_level=2) == [("One", "a\nThree\nb")]

@@ -18,6 +18,7 @@ _NO_HEADER = re.compile(r"\s*(?:[-*+>|<]|\d+[.)]\s)|.*\|")  # list items, quotat
 _IS_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html|<head|<body)\b", re.IGNORECASE)
 _HAS_BLOCKS = re.compile(r"<(?:p|div|h[1-6]|ul|ol|table|article|section)\b[^>]*>", re.IGNORECASE)
 _HTML_HEADER = re.compile(r"<h[1-6][\s>]", re.IGNORECASE)
+_NO_TAG = re.compile(r"<(?=/?[a-zA-Z][^<>]*(?:<|\Z))")  # the parser looks for its end from each anew
 _IN_CODE = re.compile(
     r"^ {0,3}(?P<fence>```|~~~)(?:.*?^ {0,3}(?P=fence)|.*)|`[^`\n]*`|<(?P<tag>pre|code)\b(?:.*?</(?P=tag)\s*>|.*)",
     re.MULTILINE | re.DOTALL | re.IGNORECASE,
@@ -90,7 +91,7 @@ def _fence_after(line: str, fence: str) -> str:
 
 def _html_lines(text: str) -> list[Line]:
     reader = _Blocks()
-    reader.feed(_without_unclosed(text))
+    reader.feed(_without_unclosed(_NO_TAG.sub("&lt;", text)))
     reader.close()
     reader.end_block()
     return reader.lines
