@@ -62,7 +62,7 @@ def explain(text: str, preset: str = "general") -> list[Judged]:
 
         header, body = _segment(text)
         judged = _by_limits(body, header, [Step(SegmentRules().limits())])
-        return [*judged, _repetition(body, DropRepetitive(), rejected=any(rule.broken for rule in judged))]
+        return [*judged, _repetition(body, DropRepetitive(), judged)]
     found = named(preset, also=METHODS)
     return _by_limits(text, "", found.steps()) if isinstance(found, TextRules) else _by_rules(text, found)
 
@@ -113,11 +113,13 @@ def _segment(text: str) -> tuple[str, str]:
     return next(((one.header, one.text) for one in segments if one.header and one.text), ("", text))
 
 
-def _repetition(text: str, rules: DropRepetitive, *, rejected: bool) -> Judged:
-    overlap = rules.overlap(text)
-    broken = overlap > rules.max_jaccard
+def _repetition(text: str, rules: DropRepetitive, before: Sequence[Judged]) -> Judged:
+    """Without a value where the text is too long for the rules before: its sentences are compared in pairs."""
+    overlap = None if any(rule.broken and rule.reason == "too_long" for rule in before) else rules.overlap(text)
+    broken = overlap is not None and overlap > rules.max_jaccard
+    first = broken and not any(rule.broken for rule in before)
     told = f"overlap of the two sentences most alike, in runs of {rules.ngram} words"
-    return Judged("repetitive", told, overlap, f"at most {rules.max_jaccard:g}", broken, broken and not rejected)
+    return Judged("repetitive", told, overlap, f"at most {rules.max_jaccard:g}", broken, first)
 
 
 def read_text(given: str) -> str:

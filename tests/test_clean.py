@@ -68,6 +68,9 @@ def test_pages_go_through_the_extractor_and_the_rest_through_markdown():
     page = f"<html><body><nav><a href='/'>Home</a></nav><article><p>{PROSE * 3}</p></article></body></html>"
     assert cleaned(ToPlainText(), page).startswith("The mill stands")
     assert cleaned(ToPlainText(), "**bold** and <b>bold</b>") == "bold and bold"
+    told = f"Tags of blocks are `<p>`, `<div>` and `<ul>`. {PROSE}"
+    assert cleaned(ToPlainText(), told) == told.replace("`", "")
+    assert cleaned(ToPlainText(), f"## Use\n\n<div><p>One</p>\n<p>two</p></div>\n\n{PROSE}").startswith("Use\n\nOne")
     assert cleaned(ToPlainText("markdown"), "<!doctype html>") == "empty_text"
     assert cleaned(ToPlainText("html"), "<html></html>") == "empty_text"
     with pytest.raises(RecipeError, match="markup is 'xml'; accepted: auto, html or markdown"):
@@ -170,6 +173,27 @@ def test_menus_go_and_short_lists_stay():
     assert cleaned(DropBoilerplate(), f"{menu}\n\n{PROSE}") == PROSE
     short = "Flour\nWater\nSalt"
     assert cleaned(DropBoilerplate(), f"{PROSE}\n{short}") == f"{PROSE}\n{short}"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["“走吧！”", "“真的？”", "“真的。”", "“好……”", "「はい」", "他说：", "嗯！"],
+        ["他走进屋里，把灯点上", "外面下着雨", "没有人说话", "她看着窗外的河", "水声很大"],
+        ["夜が明けるころ", "雨はまだ降っていた", "誰も口をきかない", "川の音だけがした", "彼は立ち上がり"],
+        ["ฝนตกตลอดทั้งคืน", "ไม่มีใครพูดอะไร", "แม่น้ำไหลเชี่ยว", "เขาลุกขึ้นยืน", "แล้วเดินออกไป"],
+        ["वह चला गया।", "क्या सच?", "हाँ।", "नहीं।", "चलो।"],
+        ['"Go!"', '"Where to?"', "«Là-bas.»", "'Now.'", "(Silence.)"],
+    ],
+)
+def test_speech_and_short_lines_of_any_script_are_no_menu(lines):
+    assert cleaned(DropBoilerplate(), "\n".join(lines)) == "\n".join(lines)
+
+
+def test_a_paragraph_without_spaces_is_not_short_for_a_year_behind_the_copyright():
+    text = f"{'河水流过小镇，磨坊还在转动。' * 9}这本书的封底写着© 1998，是祖父留下的。"
+    assert cleaned(DropBoilerplate(), text) == text
+    assert cleaned(DropBoilerplate(), f"{text}\n版权所有© 1998") == text
 
 
 def split(text, **settings):

@@ -1,5 +1,7 @@
 """Points, clusters and pruning: fixed by the rows alone, whatever their order."""
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pytest
@@ -58,6 +60,18 @@ def test_clusters_part_what_differs():
     labels = k_means(points, [0, 1])
     assert labels.tolist() == [0, 1] * 5
     assert k_means(points, [0]).tolist() == [0] * 10
+
+
+def test_many_points_and_centres_are_compared_in_blocks():
+    """All with all at once, these would take 160 MB and more."""
+    first = np.array([(x, y) for x in range(40) for y in range(40)], dtype=np.float32)
+    points = np.tile(first, (8, 1)) + np.linspace(0, 0.4, len(first) * 8, dtype=np.float32)[:, None]
+    tracemalloc.start()
+    labels = k_means(points, range(1600))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert labels.tolist() == list(range(1600)) * 8
+    assert peak < 80 << 20
 
 
 def test_an_emptied_cluster_does_no_harm():

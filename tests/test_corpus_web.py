@@ -281,6 +281,12 @@ def test_a_page_without_text_is_empty_and_a_licence_is_found():
     assert licence_link('<link href="/l" rel="license">') == "/l"
 
 
+def test_a_page_of_tags_without_an_end_is_searched_once_for_its_licence():
+    """Searched to its end from each of them, it would take minutes."""
+    assert licence_link("license " + "<a " * 100_000 + "<a rel=license href=/l>") == "/l"
+    assert licence_link("<a rel=license " * 50_000) == ""
+
+
 def test_a_folder_of_pages_and_texts_is_one_corpus(tmp_path):
     (tmp_path / "b.html").write_bytes(page(1))
     (tmp_path / "a.md").write_text("# Notes\n\nwords")

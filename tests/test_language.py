@@ -30,6 +30,29 @@ def test_a_text_without_words_has_no_language():
     assert identify(["", "12 + 30 = 42", "https://example.org/the/way"]) == [("", 0.0)] * 3
 
 
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("2023年，中国的经济增长率为5.2%，高于年初设定的目标，居民收入也有所增加。", "zh"),
+        ("苹果公司在2023年发布了新的 iPhone 手机，售价为5999元，许多人在商店门口排队。", "zh"),
+        ("2023年に東京で開かれた会議には、約300人の研究者が参加しました。", "ja"),
+        ("ในปี2566เศรษฐกิจไทยขยายตัวร้อยละ1.9และมีนักท่องเที่ยวเพิ่มขึ้น", "th"),
+    ],
+)
+def test_numbers_take_no_words_from_scripts_without_spaces(text: str, language: str):
+    ((found, confidence),) = identify([text])
+    assert found == language
+    assert confidence > 0.8
+
+
+def test_where_all_words_have_marks_their_letters_tell_the_language():
+    assert running_words(pl.Series(["der_müller/schloss_die/schleuse im_dorf9", "12 + 30"])).to_list() == [
+        "der müller schloss die schleuse im dorf",
+        "",
+    ]
+    assert identify(["der_müller/schloss_die/schleuse vor_dem/frost_im/dorf"])[0][0] == "de"
+
+
 def test_code_and_links_do_not_mislead():
     code = "see https://example.org/english/words/only `for item in the_list: return item` "
     assert identify([code * 30 + GERMAN * 4])[0][0] == "de"

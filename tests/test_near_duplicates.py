@@ -87,6 +87,8 @@ def test_what_is_kept_is_the_longest_or_the_best(tmp_path):
     scored = frame.with_columns(scores=pl.Series(scores))
     best = judged(DropNearDuplicates(keep="quality"), scored, tmp_path)
     assert best["detail"].to_list() == ["of d2", "of d2", None]
+    with pytest.raises(RecipeError, match=r"score 'qualty' .did you mean 'quality'"):
+        judged(DropNearDuplicates(keep="qualty"), scored, tmp_path)
     with pytest.raises(RecipeError, match="no field 'scores'"):
         judged(DropNearDuplicates(keep="quality"), frame, tmp_path)
 

@@ -291,6 +291,14 @@ def test_explain_judges_a_segment_under_its_header():
     assert twice == {reason: reason == "repetitive" for reason in twice}
 
 
+def test_explain_compares_no_sentences_of_a_text_that_is_too_long_anyway():
+    """A book's, each with each, would take minutes."""
+    book = " ".join(f"Mile {n} of the river leads past mill {n} to the town." for n in range(40_000))
+    judged = explain(f"# The river\n\n{book}", "humpback")
+    assert [(rule.reason, rule.first) for rule in judged if rule.broken] == [("too_long", True)]
+    assert (judged[-1].reason, judged[-1].value) == ("repetitive", None)
+
+
 def test_lines_that_end_a_sentence_are_no_stubs():
     story = "\n".join(f"The {noun} slept." for noun in NOUNS * 3)
     menu = "\n".join(f"The {noun}" for noun in NOUNS * 6)

@@ -1,14 +1,16 @@
 """Samples by strata, by score and by root."""
 
+import math
 from collections import Counter
 
 import polars as pl
 import pytest
 
 from reinstruct.errors import RecipeError
+from reinstruct.stages.keep import worth_of
 from reinstruct.stages.sample import CapRoots, KeepBest, SampleStrata, root_of
 from reinstruct.stages.verbs import VerbList
-from tests.conftest import judged
+from tests.conftest import FrameRows, judged
 
 
 def corpus() -> pl.DataFrame:
@@ -36,6 +38,12 @@ def test_proportional_shares_follow_the_strata():
     assert Counter(found["source"]) == {"web": 20, "book": 4, "note": 1}
 
 
+def test_texts_of_no_length_are_a_stratum_of_the_shortest():
+    frame = corpus().with_columns(text=pl.Series(["", None, "x", "y"] + ["x" * 40] * 96))
+    found = kept(SampleStrata(8, by=()), frame)
+    assert Counter(found["text"].fill_null("").str.len_chars() <= 1) == {True: 4, False: 4}
+
+
 def test_a_sample_depends_on_the_seed_and_not_on_the_order():
     stage = SampleStrata(30, seed=3)
     ids = set(kept(stage, corpus())["id"])
@@ -53,6 +61,18 @@ def test_the_best_stay_and_rows_without_a_score_go_first():
     assert kept(KeepBest("quality", 4), frame)["id"].to_list() == ["a", "c", "d", "e"]
     assert kept(KeepBest("longest", 2), frame)["id"].to_list() == ["b", "e"]
     assert judged(KeepBest("quality", 2), frame)["reason"].to_list()[1] == "not_best"
+
+
+def test_a_score_that_no_row_has_is_refused_and_one_that_some_have_is_not():
+    scores = [[]] * 5 + [[{"name": "quality", "value": 0.5}, {"name": "cycle", "value": 1.0}]] * 3
+    frame = pl.DataFrame({"id": list("abcdefgh"), "scores": scores, "text": ["x"] * 8})
+    told = r"none of the rows has a score 'qualty' \(did you mean 'quality'\?\); they have cycle, quality"
+    with pytest.raises(RecipeError, match=told):
+        judged(KeepBest("qualty", 2), frame)
+    with pytest.raises(RecipeError, match="'quality'; they have no scores"):
+        judged(KeepBest("quality", 2), frame.head(5).with_columns(scores=frame["scores"].slice(0, 5)))
+    (worth,) = worth_of(FrameRows(frame), "quality", "text", pl.Series([1, 2], dtype=pl.UInt32))["worth"].unique()
+    assert worth == -math.inf, "rows that lack it are worth the least where others have it"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,14 @@ from reinstruct.stages.scrub import Scrub
         ("4111 1111 1111 1111, 5555-5555-5555-4444, 378282246310005", "[card], [card], [card]"),
         ("AKIAIOSFODNN7EXAMPLE ghp_" + "a1" * 18, "[secret] [secret]"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[secret]"),
+        (f"a -----BEGIN PRIVATE KEY-----\n{'MIIE' * 16}\n{'AbC/' * 9}\n\ncut off", "a [secret]\n\ncut off"),
+        ("DE89 3704 0044 0532 0130 00 BIC COBADEFFXXX, NO93 8601 1117 947 ABC", "[iban] BIC COBADEFFXXX, [iban] ABC"),
+        ("josé.núñez@example.org, мария@example.org", "[email], [email]"),
+        ("请联系邮箱foo@example.com了解详情", "请联系邮箱[email]了解详情"),
+        ("联系邮箱foo@example.com，谢谢。메일은foo@example.com입니다", "联系邮箱[email]，谢谢。메일은[email]입니다"),
+        ("电话+8613800138000联系，卡号4111111111111111。", "电话[phone]联系，卡号[card]。"),
+        ("服务器8.8.8.8上，地址2001:4860:4860::8888。", "服务器[ip]上，地址[ip]。"),
+        ("密钥AKIAIOSFODNN7EXAMPLE。账号DE89370400440532013000元", "密钥[secret]。账号[iban]元"),
     ],
 )
 def test_personal_data_is_masked(text, masked):
@@ -35,6 +43,8 @@ def test_personal_data_is_masked(text, masked):
         "2024-01-15, 19.11.2026, 15/01/2024 and 2024 2025 2026 2027",
         "ISBN 978-3-16-148410-0, ISBN 0-306-40615-2 and doi:10.1000/182",
         "4111 1111 1111 1112 and 1234 5678 9012 3456 fail the sum",
+        "升级到版本8.8.8.8，版本号：8.8.8.8 和 v8.8.8.8",
+        "How a file begins: -----BEGIN PRIVATE KEY----- and then the key",
         "DE00 3704 0044 0532 0130 00 and GB00 1234 are no accounts",
         "@name, a@b, x @ y and pi is 3.14159265358979",
         "sk-learn-something-quite-long-words and eyJust-a-word",
@@ -52,6 +62,8 @@ def test_what_only_looks_alike_stays(text):
         "a" * 60_000 + "@" + "a-" * 20_000,
         "sk-" * 20_000,
         "sk-" + "a-" * 20_000,
+        "-----BEGIN PRIVATE KEY-----\n" * 40_000,
+        "eyJaaaaaaaa-" * 40_000,
         "v1.1.1.1 " + "8.8.8. " * 20_000,
     ],
 )

@@ -45,10 +45,31 @@ def cut(text: str, **settings) -> list[tuple[str, str]]:
             [("", "top"), ("One big", "a & b"), ("Two", "c\nd")],
         ),
         ("<h1>Open", [("Open", "")]),
+        ("# One\nWrite `<h1>Title</h1>` in\n# Two\nb", [("One", "Write `<h1>Title</h1>` in"), ("Two", "b")]),
+        ("# One\n```\n<div><p><h1>T</h1>\n```\n# Two\nb", [("One", "```\n<div><p><h1>T</h1>\n```"), ("Two", "b")]),
+        ("Put `<script>` and `<h2>` first.\n\nThen", [("", "Put `<script>` and `<h2>` first.\n\nThen")]),
+        (
+            "<p align=center>x</p><p>y</p><h1>Z</h1>\n\n## Use\nb",
+            [("", "<p align=center>x</p><p>y</p><h1>Z</h1>"), ("Use", "b")],
+        ),
+        ("<h1>One</h1>a `<script>` b<h2>Two</h2>c", [("One", "a `<script>` b"), ("Two", "c")]),
+        ("<h1>One</h1><pre># a</pre>b<nav>c<h2>Two</h2>d", [("One", "# a\nb c"), ("Two", "d")]),
+        (
+            "<body>a<script>no()</script><h1>One</h1><p>b<style>c<h2>Two</h2>d",
+            [("", "a"), ("One", "b c"), ("Two", "d")],
+        ),
+        ("<body><!-- no --><h1>One</h1>b<!-- c", [("One", "b c")]),
+        ("<div>\n------\n<h1>One</h1><p>a</p>", [("", "------"), ("One", "a")]),
     ],
 )
 def test_headers_of_markdown_and_html(text, segments):
     assert cut(text) == segments
+
+
+@pytest.mark.parametrize("part", ["<a ", "<nav ", "<code", "<pre>", "<!--", "```\n"])
+def test_marks_without_an_end_are_read_once(part):
+    """Read to the end of the text from each, some would take minutes."""
+    assert cut("<body>Words. " + part * 40_000)
 
 
 def test_deeper_headers_stay_in_the_text():

@@ -14,8 +14,10 @@ EXTRA = 'pip install "reinstruct[web]"'
 MAX_BYTES = 16 << 20  # of a page; a larger one is data in a page's clothes
 _HEAD = 4096
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
+# A tag ends where the next begins, so that a page of tags without an end is gone over once.
 _LICENCE = re.compile(
-    r"""<(?:a|link)\b(?=[^>]*\brel\s*=\s*["']?license)[^>]*\bhref\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE
+    r"""<(?:a|link)\b(?=[^<>]{0,4000}\brel\s{0,9}=\s{0,9}["']?license)[^<>]{0,4000}\bhref\s{0,9}=\s{0,9}["']?([^"'\s<>]+)""",
+    re.IGNORECASE,
 )
 # What XML forbids: lxml refuses the whole page for one of them, written out or as a reference.
 _FORBIDDEN = re.compile(

@@ -20,6 +20,7 @@ from reinstruct.rows import Rows
 from reinstruct.stage import Filter, Gather
 from reinstruct.stages.bounds import expect_at_least, expect_order, expect_share
 from reinstruct.stages.gather import all_kept
+from reinstruct.stages.scripts import CLOSERS
 from reinstruct.stages.select import count, first_reason
 
 CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}"  # U+30FC lengthens vowels in Japanese; Unicode gives it no script
@@ -27,7 +28,6 @@ HAN, LETTERS = r"\p{Han}", r"\p{L}"
 _OTHER = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{CJK}]]+"
 WORD = rf"[{CJK}]|{_OTHER}(?:['’-]{_OTHER})*"
 
-_CLOSERS = "\"'”’»)]}）］】》〉」』*`"
 ENDINGS = {
     **dict.fromkeys(("cs", "de", "en", "es", "fr", "id", "it", "ko", "nl", "pl", "pt", "ru", "tr", "uk", "vi"), ".!?…"),
     "ar": ".!؟…",
@@ -139,8 +139,8 @@ class KeepEndings(Filter[R]):
             )
 
     def reason(self) -> pl.Expr:
-        ends, closers = re.escape(ENDINGS[self.language] + self.endings), re.escape(_CLOSERS)
-        ended = pl.col(self.field).str.contains(rf"[{ends}][{closers}]*\s*\z")
+        ends = re.escape(ENDINGS[self.language] + self.endings)
+        ended = pl.col(self.field).str.contains(rf"[{ends}][{CLOSERS}]*\s*\z")
         return first_reason([("no_ending", ~ended)])
 
 

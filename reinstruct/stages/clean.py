@@ -21,9 +21,9 @@ from reinstruct.corpus.page import EXTRA, extract_text
 from reinstruct.errors import RecipeError, expect
 from reinstruct.records import Document, Drop
 from reinstruct.stage import Transform
+from reinstruct.stages.headers import is_page
+from reinstruct.stages.scripts import CLOSERS, ENDERS, count_words
 
-_IS_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html|<head|<body)\b", re.IGNORECASE)
-_HAS_BLOCKS = re.compile(r"<(?:p|div|h[1-6]|ul|ol|table|article|section)\b[^>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
 _UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)|<[!?][^<>]*>", re.DOTALL | re.IGNORECASE)
 # Names of elements, with a space on both sides of each.
@@ -48,25 +48,25 @@ _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 @dataclass(frozen=True)
 class ToPlainText(Transform[Document, Document]):
-    """Markup to plain paragraphs. `markup` is html, markdown, or auto: HTML where the text is a page, Markdown where it
-    has marks of Markdown or tags, and else the text as it is.
+    """Markup to plain paragraphs. `markup` is html, markdown, or auto: HTML where the text is a page (see `is_page`),
+    Markdown where it has marks of Markdown or tags, and else the text as it is.
 
     HTML goes through the extractor of the `web` extra, which leaves out menus, banners and footers. Of Markdown,
     headers, list items and paragraphs become lines, links their text, images their description; code stays as it is,
     and so does what is in angle brackets and no HTML. Of HTML within Markdown the text stays.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     markup: str = "auto"
 
     def __post_init__(self) -> None:
         expect(self.markup in ("auto", "html", "markdown"), "markup", self.markup, "auto, html or markdown")
 
     def apply(self, record: Document) -> Document | Drop:
-        is_page = self.markup == "html" or (self.markup == "auto" and _is_page(record.text))
-        if not is_page and self.markup == "auto" and not _is_markdown(record.text):
+        as_html = self.markup == "html" or (self.markup == "auto" and is_page(record.text))
+        if not as_html and self.markup == "auto" and not _is_markdown(record.text):
             return record if record.text.strip() else Drop("empty_text")
-        text = extract_text(record.text, record.url) if is_page else plain_markdown(record.text)
+        text = extract_text(record.text, record.url) if as_html else plain_markdown(record.text)
         return replace(record, text=text) if text.strip() else Drop("empty_text", "no text is left of the markup")
 
 
@@ -97,9 +97,11 @@ class DropBoilerplate(Transform[Document, Document]):
 
     A line goes if it is short (`max_words`) and asks about cookies, newsletters, logins, sharing or scripts, states
     copyright or lists policies; if it is a row of links (Home | About | Contact); or if it is one of at least
-    `menu_lines` neighbours of at most three words without a full stop, as menus and tag clouds have them.
+    `menu_lines` neighbours of at most three words without a full stop, as menus and tag clouds have them. In scripts
+    without spaces a word is a character, so that their menus mostly stay.
     """
 
+    version: ClassVar[int] = 2
     max_words: int = 30
     menu_lines: int = 5
 
@@ -115,16 +117,12 @@ class DropBoilerplate(Transform[Document, Document]):
         return record if len(text) == len(record.text) else replace(record, text=text)
 
     def _is_boilerplate(self, line: str) -> bool:
-        return bool(_PHRASES.search(line) and len(line.split()) <= self.max_words) or _is_link_row(line)
+        return bool(_PHRASES.search(line) and count_words(line) <= self.max_words) or _is_link_row(line)
 
 
 def plain_markdown(text: str) -> str:
     """Markdown as plain text: a line for each header, list item and paragraph, a blank line between blocks."""
     return "\n\n".join(filter(str.strip, _blocks(_markdown().parse(text))))
-
-
-def _is_page(text: str) -> bool:
-    return bool(_IS_HTML.match(text)) or len(_HAS_BLOCKS.findall(text[:20_000])) >= 3
 
 
 def _is_markdown(text: str) -> bool:
@@ -141,9 +139,9 @@ def _is_link_row(line: str) -> bool:
 
 
 def _is_stub(line: str) -> bool:
-    """Up to three words and no end of a sentence; blank lines join their neighbours."""
+    """Up to three words and no end of a sentence or of speech; blank lines join their neighbours."""
     stripped = line.strip()
-    return len(stripped) < 60 and len(stripped.split()) <= 3 and not stripped.endswith((".", "!", "?", ":", "。"))
+    return len(stripped) < 60 and not _ENDED.search(stripped) and count_words(stripped) <= 3
 
 
 @cache
@@ -242,5 +240,6 @@ _PHRASES = re.compile(
     )|(?:©|\(c\)|copyright)\s*(?:©\s*)?(?:\d{4}|by\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ENDED = re.compile(rf"[{ENDERS}:：…\"”»」』][{CLOSERS}]*$")
 _LINK_MARK = re.compile(r"[|»·•]|\s>\s")
 _NO_LABEL = re.compile(r"[>.!?]")

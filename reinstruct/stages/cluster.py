@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Points = np.ndarray[Any, np.dtype[np.float32]]
 
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # large odd numbers that mix the bits of a trigram
+_NEAR = 64 << 20  # bytes of what points and centres have in common, held at once
 _ROUNDS = 25  # of k-means; it settles in fewer on the sets it is meant for
 
 
@@ -132,14 +133,30 @@ def k_means(points: Points, first: Sequence[int]) -> np.ndarray[Any, Any]:
     centres = points[list(first)]
     labels = np.full(len(points), -1)
     for _ in range(_ROUNDS):
-        # |p - c|² without |p|², which is the same for every centre
-        nearest = np.argmin((centres**2).sum(axis=1) - 2 * points @ centres.T, axis=1)
-        if np.array_equal(nearest, labels):
+        found = nearest(points, centres)
+        if np.array_equal(found, labels):
             break
-        labels = nearest
+        labels = found
         for label in np.unique(labels):
             centres[label] = points[labels == label].mean(axis=0)
     return labels
+
+
+def nearest(points: Points, centres: Points) -> np.ndarray[Any, Any]:
+    """The place of the centre nearest to each point, [points]; the first of several. Beside the points, which may be
+    mapped from a file, in memory are `_NEAR` bytes of products.
+    """
+    import numpy as np
+
+    squares, size = (centres**2).sum(axis=1), max(1, _NEAR // centres[:, 0].nbytes)
+    near = np.empty((min(size, len(points)), len(centres)), dtype=centres.dtype)
+    places = np.empty(len(points), dtype=np.int64)
+    for start in range(0, len(points), size):
+        block = np.matmul(points[start : start + size], centres.T, out=near[: len(points) - start])
+        block *= -2  # |p - c|² without |p|², which is the same for every centre
+        block += squares
+        places[start : start + size] = np.argmin(block, axis=1)
+    return places
 
 
 def k_center(points: Points, costs: Sequence[float], count: int | None = None) -> list[int]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from reinstruct.errors import RecipeError
 from reinstruct.rows import Rows
+from reinstruct.suggest import suggestion
 
 _PIECE = 1 << 15  # rows whose verdicts are handed out at once
 
@@ -16,6 +18,7 @@ def worth_of(rows: Rows, keep: str, field: str, wanted: pl.Series) -> pl.DataFra
 
     `keep` is "first" (all are worth the same: ties fall to the first), "longest" (characters of `field`) or the name
     of a score, of which the last counts; a row without it, or with one that is not a number, is worth the least.
+    RecipeError where none of all rows has it.
     """
     match keep:
         case "first":
@@ -25,8 +28,22 @@ def worth_of(rows: Rows, keep: str, field: str, wanted: pl.Series) -> pl.DataFra
         case name:
             named = pl.element().filter(pl.element().struct.field("name") == name).struct.field("value")
             fields, worth = ["scores"], pl.col("scores").list.eval(named).list.last()
-    least = pl.lit(-float("inf"))
-    return pick(rows, fields, wanted, [worth.fill_nan(None).fill_null(least).alias("worth")])
+    least = -float("inf")
+    found = pick(rows, fields, wanted, [worth.fill_nan(None).fill_null(least).alias("worth")])
+    if rows.height and fields == ["scores"] and (found["worth"] == least).all():
+        _expect_score(rows, keep)
+    return found
+
+
+def _expect_score(rows: Rows, name: str) -> None:
+    """RecipeError if no row has the score: misspelt, it would take the first rows for the best."""
+    known: set[str] = set()
+    for frame in rows.read("scores"):
+        known.update(frame["scores"].explode().struct.field("name").drop_nulls().unique())
+        if name in known:
+            return
+    have = f"they have {', '.join(sorted(known))}" if known else "they have no scores"
+    raise RecipeError(f"none of the rows has a score {name!r}{suggestion(name, known)}; {have}")
 
 
 def pick(rows: Rows, fields: Sequence[str], wanted: pl.Series, values: Sequence[pl.Expr] = ()) -> pl.DataFrame:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
 from reinstruct.errors import RecipeError, expect
 from reinstruct.records import R
 from reinstruct.stage import Filter
+from reinstruct.stages.scripts import UNSPACED_RANGES
 
 _PIECES, _CHARS = 5, 60  # 300 characters in all: more cost time and named no more languages on 9,000 labelled pages
-_NO_WORDS = r"`[^`\n]*`|\S*[/@_={}<>\\|\d]\S*"  # code between backticks; links, paths, tags, names with digits
+# A run of characters is a word and what clings to it; in scripts without spaces it would be the whole paragraph.
+_RUN = rf"[^\s{UNSPACED_RANGES}]*"
+_NO_WORDS = rf"`[^`\n]*`|{_RUN}[/@_={{}}<>\\|\d]{_RUN}"  # code between backticks; links, paths, tags, names with digits
+_NO_LETTERS = rf"{_RUN}(?:://|@){_RUN}"  # what goes even where nothing else is left
 
 
 def identify(texts: list[str]) -> list[tuple[str, float]]:
@@ -32,9 +36,11 @@ def identify(texts: list[str]) -> list[tuple[str, float]]:
 
 
 def running_words(texts: pl.Series) -> pl.Series:
-    """What is looked at of each text: in lower case, evenly from its begin to its end, or all of it if short."""
-    text = pl.col("text").str.replace_all(_NO_WORDS, " ").str.replace_all(r"[^\p{L}\p{M}'’]+", " ")
-    rows = pl.DataFrame({"text": texts}).select(text=text.str.strip_chars().str.to_lowercase())
+    """What is looked at of each text: in lower case, evenly from its begin to its end, or all of it if short. Where
+    names with digits, paths and the like are all there is, their letters.
+    """
+    rows = pl.DataFrame({"text": texts}).with_columns(words=_letters(_NO_WORDS))
+    rows = rows.select(text=pl.when(pl.col("words") == "").then(_letters(_NO_LETTERS)).otherwise("words"))
     chars = pl.col("text").str.len_chars().cast(pl.Int64)
     steps = [((chars - _CHARS) * step // (_PIECES - 1)).clip(lower_bound=0) for step in range(_PIECES)]
     pieces = pl.concat_str([pl.col("text").str.slice(step, _CHARS) for step in steps], separator=" ")
@@ -48,6 +54,7 @@ class KeepLanguages(Filter[R]):
     "no_language" has no words, "wrong_language" is surely in another one, "unsure_language" may be in any.
     """
 
+    version: ClassVar[int] = 2
     languages: tuple[str, ...] = ("en",)
     min_confidence: float = 0.5
     field: str = "text"
@@ -71,6 +78,12 @@ class KeepLanguages(Filter[R]):
         if confidence < self.min_confidence:
             return "unsure_language"
         return None if language in self.languages else "wrong_language"
+
+
+def _letters(without: str) -> pl.Expr:
+    """The letters of "text", in lower case and with spaces between, less what matches `without`."""
+    left = pl.col("text").str.replace_all(without, " ").str.replace_all(r"[^\p{L}\p{M}'’]+", " ")
+    return left.str.strip_chars().str.to_lowercase()
 
 
 def _named(model: Any, piece: str) -> tuple[str, float]:

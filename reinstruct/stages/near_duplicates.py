@@ -38,8 +38,9 @@ class DropNearDuplicates(Gather[R]):
     rows, find 99 % of the pairs at s = 0.85, 56 % at 0.7 and 5 % at 0.5. Candidates are joined to clusters.
 
     Of a cluster `keep` stays: its "first" row, the "longest" text, or the row with the highest score of that name (a
-    row without it comes last); ties fall to the first. Source: Broder 1997 (shingles, MinHash), Leskovec et al.,
-    Mining of Massive Datasets, section 3.4 (banding); the defaults are FineWeb's, https://arxiv.org/abs/2406.17557.
+    row without it comes last, RecipeError where none has it); ties fall to the first. Source: Broder 1997 (shingles,
+    MinHash), Leskovec et al., Mining of Massive Datasets, section 3.4 (banding); the defaults are FineWeb's,
+    https://arxiv.org/abs/2406.17557.
     """
 
     version: ClassVar[int] = 3

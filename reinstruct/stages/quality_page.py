@@ -12,15 +12,13 @@ import polars as pl
 
 from reinstruct.stages.quality_english import CUT
 from reinstruct.stages.quality_words import cut, pieces
+from reinstruct.stages.scripts import ENDERS
 
 _ROWS, _BYTES = 4096, 16_000_000
-_ENDERS = (  # full stops of every script in use; those of scripts beyond U+FFFF are left out
-    "!.?։؝؞؟۔܀܁܂߹࠷࠹࠽࠾।॥၊။።፧፨᙮᜵᜶។៕៖៙៚᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᭽᭾᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼⹓⹔。꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？｡"
-)
-SENTENCE_END = rf"[{_ENDERS}]"
+SENTENCE_END = rf"[{ENDERS}]"
 MARKS_ONLY = (  # words that count as symbols: every character is a mark
     r"^[!-/:-@\[-`{-~—”：％１〈、━【」「，】；“《„∶´（–～«〉》）…►»"
-    rf"{_ENDERS}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+$"
+    rf"{ENDERS}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+$"
 )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import polars as pl
 
@@ -28,10 +29,11 @@ class SampleStrata(Gather[R]):
     """Keep `size` rows (0: all), spread over strata; the others are "not_sampled".
 
     A stratum is one value of each field in `by` and, with `lengths`, one doubling of the length of `field` (512 to 1023
-    characters are one). `shares` says how many each gets: "equal", as far as there are so many, or "proportional" to
-    its own size. Within a stratum rows are drawn as `Sample` draws them.
+    characters are one, and so are 0 and 1). `shares` says how many each gets: "equal", as far as there are so many, or
+    "proportional" to its own size. Within a stratum rows are drawn as `Sample` draws them.
     """
 
+    version: ClassVar[int] = 2
     size: int = 0
     seed: int = 0
     by: tuple[str, ...] = ("source",)
@@ -46,7 +48,8 @@ class SampleStrata(Gather[R]):
         if not self.size or self.size >= rows.height:
             yield all_kept(rows.height)
             return
-        doubling = pl.col(self.field).str.len_chars().log(2).floor().cast(pl.Int16) if self.lengths else pl.lit(0)
+        chars = pl.col(self.field).str.len_chars().fill_null(0).clip(lower_bound=1)
+        doubling = chars.log(2).floor().cast(pl.Int16) if self.lengths else pl.lit(0)
         strata = pl.struct(*self.by, doubling.alias(" doubling")).hash(0).alias("stratum")
         fields = dict.fromkeys(("id", *self.by, *((self.field,) if self.lengths else ())))
         drawn = pl.concat([_drawn(frame.select("id", strata), "strata", self.seed) for frame in rows.read(*fields)])
@@ -60,7 +63,7 @@ class SampleStrata(Gather[R]):
 class KeepBest(Gather[R]):
     """Keep the `size` rows (0: all) with the highest `score`; the others are "not_best". Ties fall to the first.
 
-    Instead of a score's name, "longest" takes the longest of `field`.
+    Instead of a score's name, "longest" takes the longest of `field`. RecipeError where no row has the score.
     """
 
     score: str

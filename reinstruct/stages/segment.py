@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import polars as pl
 
@@ -19,16 +18,10 @@ from reinstruct.errors import expect
 from reinstruct.records import Document, Drop
 from reinstruct.stage import Filter, Transform
 from reinstruct.stages.bounds import expect_at_least, expect_order, expect_share
+from reinstruct.stages.headers import header_lines
 from reinstruct.stages.limits import Limit, first_limit
 from reinstruct.stages.select import count, first_reason
 from reinstruct.stages.sentences import sentences, words_in
-
-_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
-_UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
-_FENCE = re.compile(r" {0,3}(```|~~~)")
-_HTML_HEADER = re.compile(r"<h[1-6][\s>]", re.IGNORECASE)
-
-Line = tuple[int, str]  # level of a header, 0 for text; the line itself
 
 
 class Segment(Document, frozen=True, kw_only=True):
@@ -41,11 +34,13 @@ class Segment(Document, frozen=True, kw_only=True):
 class SplitAtHeaders(Transform[Document, Segment]):
     """One segment for each header, of Markdown (# or underlined) or HTML, and for the text before the first.
 
-    A header deeper than `max_level` opens no segment and stays in the text as a line. HTML becomes plain text: blocks
-    are lines, scripts, styles and navigation are left out. Source: Li et al. 2023 (segments are the text under an
+    A header deeper than `max_level` opens no segment and stays in the text as a line. HTML is a text that begins as a
+    page, or has tags of blocks or a header outside of code and no header of Markdown. It becomes plain text: blocks are
+    lines, scripts, styles and navigation are left out. Source: Li et al. 2023 (segments are the text under an
     HTML header).
     """
 
+    version: ClassVar[int] = 2
     expands: ClassVar[bool] = True
     max_level: int = 6
 
@@ -53,9 +48,8 @@ class SplitAtHeaders(Transform[Document, Segment]):
         expect(1 <= self.max_level <= 6, "SplitAtHeaders.max_level", self.max_level, "a level of headers, 1 to 6")
 
     def apply(self, record: Document) -> list[Segment] | Drop:
-        lines = _html_lines(record.text) if _HTML_HEADER.search(record.text) else list(_markdown_lines(record.text))
         pieces: list[tuple[str, list[str]]] = [("", [])]
-        for level, line in lines:
+        for level, line in header_lines(record.text):
             if 0 < level <= self.max_level:
                 pieces.append((line.strip(), []))
             else:
@@ -189,97 +183,3 @@ class KeepWithinContext(Filter[Document]):
 def _segment(record: Document, number: int, header: str, text: str) -> Segment:
     where = {"url": record.url, "source": record.source, "licence": record.licence}
     return Segment(id=f"{record.id}.{number}", text=text, header=header, **where)
-
-
-def _markdown_lines(text: str) -> Iterator[Line]:
-    """(level, line), with the marks of headers taken off. In code fences and front matter all is text."""
-    lines = text.splitlines()
-    fence = "---" if lines and lines[0].rstrip() == "---" and "---" in lines[1:] else ""
-    held = ""  # a line that is a header if the next one underlines it
-    for number, line in enumerate(lines):
-        underline = None if fence else _UNDERLINE.match(line)
-        if underline and _may_be_header(held):
-            yield (1 if underline[1][0] == "=" else 2), held
-            held = ""
-            continue
-        if held:
-            yield 0, held
-        header = None if fence else _ATX.match(line)
-        inside, fence = fence, fence if fence == "---" and number == 0 else _fence_after(line, fence)
-        held = "" if header or inside or fence else line
-        if header:
-            yield len(header[1]), header[2] or ""
-        elif not held:
-            yield 0, line
-    if held:
-        yield 0, held
-
-
-def _fence_after(line: str, fence: str) -> str:
-    """The mark that ends the block the next line is in; empty outside of any."""
-    if fence == "---":
-        return "" if line.rstrip() == fence else fence
-    mark = _FENCE.match(line)
-    if not mark or (fence and fence != mark[1]):
-        return fence
-    return "" if fence else mark[1]
-
-
-def _may_be_header(line: str) -> bool:
-    """Underlined, it is a header and neither a list item, a quotation, a table row nor a metadata field."""
-    return bool(line.strip()) and not re.match(r"\s*(?:[-*+>|]|\d+[.)]\s)|.*\|", line)
-
-
-def _html_lines(text: str) -> list[Line]:
-    reader = _Blocks()
-    reader.feed(text)
-    reader.close()
-    reader.end_block()
-    return reader.lines
-
-
-class _Blocks(HTMLParser):
-    """Collects a page's blocks as lines, with the level of those that are headers."""
-
-    SKIPPED = frozenset(("script", "style", "nav", "title", "footer", "noscript", "template", "svg"))
-    BLOCKS = frozenset(
-        (
-            *("p", "div", "ul", "ol", "li", "dl", "dt", "dd", "br", "hr", "table", "tr", "pre", "blockquote", "figure"),
-            *("main", "section", "article", "aside", "header", "form", "h1", "h2", "h3", "h4", "h5", "h6"),
-        )
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[Line] = []
-        self._text: list[str] = []
-        self._level = 0
-        self._skipped: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        if tag in self.SKIPPED:
-            self._skipped.append(tag)
-        if tag in self.BLOCKS:
-            self.end_block()
-            self._level = _level(tag) or self._level * (tag == "br")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self._skipped:
-            del self._skipped[self._skipped.index(tag) :]
-        if tag in self.BLOCKS:
-            self.end_block()
-            self._level = 0
-
-    def handle_data(self, data: str) -> None:
-        if not self._skipped:
-            self._text.append(data)
-
-    def end_block(self) -> None:
-        line = " ".join("".join(self._text).split())
-        self._text = []
-        if line:
-            self.lines.append((self._level, line))
-
-
-def _level(tag: str) -> int:
-    return int(tag[1]) if re.fullmatch("h[1-6]", tag) else 0

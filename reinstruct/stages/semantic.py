@@ -1,7 +1,7 @@
 """Texts that say the same, by the cosine of their embeddings; and the texts that are farthest from one another.
 
-The one rule: vectors lie in the scratch folder; in memory are a block of them, the centres of the clusters and one
-cluster at a time.
+The one rule: vectors lie in the scratch folder; in memory are those the centres of the clusters are found from, the
+centres, a block of cosines and one cluster at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reinstruct.errors import RecipeError, expect
 from reinstruct.records import R
 from reinstruct.rows import Rows
 from reinstruct.stage import Gather
-from reinstruct.stages.cluster import k_center, k_means, starts
+from reinstruct.stages.cluster import k_center, k_means, nearest, starts
 from reinstruct.stages.gather import all_kept
 from reinstruct.stages.keep import pick, spread, worth_of
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
-_BLOCK = 1 << 14  # vectors compared with all centres at once
 _SAMPLE = 1 << 16  # rows the centres are found from
 
 
@@ -123,9 +122,7 @@ def clustered(points: Vectors, keys: list[str], count: int, seed: int) -> Vector
     sample = np.asarray(points[drawn])
     labels = k_means(sample, starts([keys[place] for place in drawn], count, seed + 1))
     centres = np.stack([sample[labels == label].mean(axis=0) for label in np.unique(labels)])
-    squares = (centres**2).sum(axis=1)
-    blocks = (points[start : start + _BLOCK] for start in range(0, len(points), _BLOCK))
-    return np.concatenate([np.argmin(squares - 2 * block @ centres.T, axis=1) for block in blocks])
+    return nearest(points, centres)
 
 
 def too_close(points: Vectors, members: list[int], least: float) -> list[tuple[int, int, float]]:
@@ -137,9 +134,9 @@ def too_close(points: Vectors, members: list[int], least: float) -> list[tuple[i
     gone: list[tuple[int, int, float]] = []
     for member, vector in zip(members, vectors, strict=True):
         cosines = vectors[: len(kept)] @ vector
-        nearest = int(np.argmax(cosines)) if kept else -1
-        if kept and cosines[nearest] >= least:
-            gone.append((member, kept[nearest], float(cosines[nearest])))
+        closest = int(np.argmax(cosines)) if kept else -1
+        if kept and cosines[closest] >= least:
+            gone.append((member, kept[closest], float(cosines[closest])))
         else:
             vectors[len(kept)] = vector
             kept.append(member)

@@ -12,11 +12,13 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from reinstruct.stages.scripts import UNSPACED
+
 _OLDEST = pl.CompatLevel.oldest()  # of Arrow's forms of text, the one with all bytes end to end
 _ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() or code == 95 else 32 for code in range(128))
 _BYTES = _ASCII + bytes(range(128, 256))
 _MARKS = r"[^\w\x00-\x7f]"
-_UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}])"
+_UNSPACED = f"([{UNSPACED}])"
 
 
 def words(text: str) -> list[str]:
