@@ -209,8 +209,9 @@ def test_command_line_says_what_is_wrong(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "reinstruct.train", "--config", path], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (2, "")
+    assert done.returncode == 2
     assert done.stderr.startswith("unknown job fields: lr")
+    assert json.loads(done.stdout) == {"error": done.stderr.strip(), "kind": "RecipeError"}
 
 
 def build(out, content):
