@@ -232,7 +232,7 @@ def test_a_long_paragraph_is_cut_between_sentences_and_a_sentence_never():
 
 def test_a_header_needs_no_blank_line_before_it_and_code_has_none():
     assert split("text\n# Second\nmore\n## Third\nand more") == ["text", "# Second\nmore", "## Third\nand more"]
-    code = "```sh\n# one\n\n# two\nrun\n```"
+    code = "```sh\n# one\n\n# two\n\n  run\n```"
     assert split(f"{words(60)}\n\n{code}") == [f"{words(60)}\n\n{code}"]
     assert split(f"{words(60)}\n\n{code}", max_words=62, min_words=10) == [words(60), code]
 
