@@ -9,7 +9,8 @@ import pytest
 from reinstruct.errors import RecipeError
 from reinstruct.records import Document, Drop
 from reinstruct.stages.clean import DropBoilerplate, NormaliseText, ToPlainText, plain_markdown
-from reinstruct.stages.passages import KeepWords, SplitPassages, _count
+from reinstruct.stages.passages import KeepWords, SplitPassages
+from reinstruct.stages.scripts import count_words
 
 PROSE = "The mill stands by the river. It has turned since 1820, and it still grinds corn for the town."
 
@@ -209,8 +210,8 @@ def words(n, of="word"):
 
 def test_passages_are_whole_paragraphs_that_fit():
     text = "\n\n".join([words(30), words(30), words(30), words(10)])
-    assert [_count(passage) for passage in split(text, max_words=60, min_words=20)] == [60, 40]
-    assert [_count(passage) for passage in split(text, max_words=70, min_words=45)] == [60, 40]
+    assert [count_words(passage) for passage in split(text, max_words=60, min_words=20)] == [60, 40]
+    assert [count_words(passage) for passage in split(text, max_words=70, min_words=45)] == [60, 40]
     assert split(text, max_words=1000) == [text]
 
 
@@ -222,11 +223,39 @@ def test_a_header_begins_a_passage():
 
 def test_a_long_paragraph_is_cut_between_sentences_and_a_sentence_never():
     text = " ".join([words(30), words(30), words(90), words(5)])
-    assert [_count(passage) for passage in split(text, max_words=60, min_words=1)] == [60, 90, 5]
+    assert [count_words(passage) for passage in split(text, max_words=60, min_words=1)] == [60, 90, 5]
     chinese = "河水流过小镇。" * 40
     pieces = split(chinese, max_words=100, min_words=10)
     assert "".join(pieces) == chinese
-    assert max(map(_count, pieces)) <= 100
+    assert max(map(count_words, pieces)) <= 100
+
+
+def test_a_header_needs_no_blank_line_before_it_and_code_has_none():
+    assert split("text\n# Second\nmore\n## Third\nand more") == ["text", "# Second\nmore", "## Third\nand more"]
+    code = "```sh\n# one\n\n# two\n\n  run\n```"
+    assert split(f"{words(60)}\n\n{code}") == [f"{words(60)}\n\n{code}"]
+    assert split(f"{words(60)}\n\n{code}", max_words=62, min_words=10) == [words(60), code]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "between"),
+    [
+        ("नदी पहाड़ से निकलकर शहर तक बहती है।", " "),
+        ("هل يجري النهر من الجبل إلى المدينة؟", " "),
+        ("မြစ်သည် တောင်မှ မြို့သို့ စီးဆင်းသည်။", ""),
+        ("ទន្លេហូរពីភ្នំទៅទីក្រុង។", ""),
+        ("ཆུ་བོ་རི་ནས་གྲོང་ཁྱེར་དུ་རྒྱུག།", " "),
+        ("แม่น้ำไหลจากภูเขาสู่เมือง", " "),
+        ("他说：“河水从山上流到城里。”", ""),
+        ("Mr. Lee of St. Ives, as J. Smith says, follows the river.", " "),
+    ],
+)
+def test_a_paragraph_of_any_script_is_cut_behind_its_sentences(sentence, between):
+    pieces = split(between.join([sentence] * 60), max_words=100, min_words=1)
+    assert len(pieces) > 1
+    for piece in pieces:
+        assert 0 < count_words(piece) <= 100
+        assert piece == between.join([sentence] * (len(piece) // len(sentence)))
 
 
 def test_nothing_of_a_document_is_lost():
@@ -238,10 +267,10 @@ def test_nothing_of_a_document_is_lost():
 
 
 def test_words_are_counted_in_every_script():
-    texts = ["one two three", "one", "河水流过", "河水 one", ""]
+    texts = ["one two three", "one", "河水流过", "河水 one", "", "ទន្លេ", "ນ້ຳ", "မြစ်", "ཆུ་བོ"]
     reasons = pl.DataFrame({"text": texts}).select(KeepWords(2, 3).reason()).to_series().to_list()
-    assert reasons == [None, "too_short", "too_long", None, "too_short"]
-    assert [_count(text) for text in texts] == [3, 1, 4, 3, 0]
+    assert reasons == [None, "too_short", "too_long", None, "too_short", "too_long", None, "too_long", "too_long"]
+    assert [count_words(text) for text in texts] == [3, 1, 4, 3, 0, 5, 3, 4, 5]
 
 
 def test_real_pages_lose_markup_and_keep_their_length(shared_data):

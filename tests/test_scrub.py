@@ -21,7 +21,7 @@ from reinstruct.stages.scrub import Scrub
         ("AKIAIOSFODNN7EXAMPLE ghp_" + "a1" * 18, "[secret] [secret]"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[secret]"),
         (f"a -----BEGIN PRIVATE KEY-----\n{'MIIE' * 16}\n{'AbC/' * 9}\n\ncut off", "a [secret]\n\ncut off"),
-        ("DE89 3704 0044 0532 0130 00 BIC COBADEFFXXX, NO93 8601 1117 947 ABC", "[iban] BIC COBADEFFXXX, [iban] ABC"),
+        ("ES91 2100 0418 4502 0005 1332 BIC CAIXESBB, BE71 0961 2345 6769 EUR", "[iban] BIC CAIXESBB, [iban] EUR"),
         ("josé.núñez@example.org, мария@example.org", "[email], [email]"),
         ("请联系邮箱foo@example.com了解详情", "请联系邮箱[email]了解详情"),
         ("联系邮箱foo@example.com，谢谢。메일은foo@example.com입니다", "联系邮箱[email]，谢谢。메일은[email]입니다"),

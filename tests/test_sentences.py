@@ -33,6 +33,15 @@ def test_a_word_is_a_cjk_character_or_a_run_of_other_letters(text: str, found: l
         ("Version 1.2 is out", ["Version 1.2 is out"]),
         ("春天来了。“走吧！”他说", ["春天来了。", "“走吧！”", "他说"]),
         ("هل هذا صحيح؟ نعم.", ["هل هذا صحيح؟ ", "نعم."]),
+        (
+            "Mr. Lee met J. Smith in St. Ives, e.g. twice. So did I. Then he left",
+            ["Mr. Lee met J. Smith in St. Ives, e.g. twice. ", "So did I. ", "Then he left"],
+        ),
+        ("वह गया। मैं आया। फिर", ["वह गया। ", "मैं आया। ", "फिर"]),
+        ("မြစ်၊ တောင်။မြို့", ["မြစ်၊ တောင်။", "မြို့"]),
+        ("ཆུ་བོ། གྲོང་ཁྱེར།", ["ཆུ་བོ། ", "གྲོང་ཁྱེར།"]),
+        ("ฝนตก แม่น้ำไหล 3 วัน", ["ฝนตก ", "แม่น้ำไหล 3 วัน"]),
+        ("真的？！】他说：３．１４．", ["真的？！】", "他说：３．１４．"]),
         ("", []),
     ],
 )
@@ -43,6 +52,6 @@ def test_sentences_keep_the_white_space_behind_them(text: str, found: list[str])
 def test_sentences_joined_again_are_the_text():
     chance = random.Random(2)
     for _ in range(500):
-        text = "".join(chance.choices(["a", "水", ".", "。", "?", "”", " ", "\n"], k=chance.randrange(12)))
+        text = "".join(chance.choices(["a", "水", "ก", ".", "。", "।", "?", "”", " ", "\n"], k=chance.randrange(12)))
         assert "".join(sentences(text)) == text
         assert text.startswith(whole_sentences(text)) or text[0].isspace()

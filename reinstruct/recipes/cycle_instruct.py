@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from msgspec.structs import replace as with_fields
 
@@ -130,6 +131,7 @@ class Answer(Ask[Document, Pair]):
     for it is only the made-up half.
     """
 
+    version: ClassVar[int] = 2
     template: Template
 
     def prompt(self, record: Document) -> Prompt:

@@ -155,6 +155,7 @@ class LoseLines(Transform[Pair, Pair]):
     rewriting data without a stronger model; the share there is 0.2.
     """
 
+    version: ClassVar[int] = 2
     share: float = 0.2
     seed: int = 0
 

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import polars as pl
 from msgspec.structs import replace
@@ -124,6 +125,7 @@ class HoldOutSources(Transform[Document, Document]):
 class ContinueText(Transform[Document, Example]):
     """A text's opening as prompt and what follows as target: the first sentence, then whole ones up to `max_chars`."""
 
+    version: ClassVar[int] = 2
     max_chars: int = 1200
 
     def apply(self, record: Document) -> Example | Drop:
@@ -144,6 +146,8 @@ class WriteOn(Ask[Document, Pair]):
 
     A reply that reached its length is kept up to its last whole sentence.
     """
+
+    version: ClassVar[int] = 2
 
     def prompt(self, record: Document) -> Prompt:
         return sentences(record.text)[0].rstrip()

@@ -119,6 +119,7 @@ class DropRepetitive(Transform[Segment, Document]):
     are not compared. The paper names the measure (Li et al. 2023), the numbers are ours.
     """
 
+    version: ClassVar[int] = 2
     ngram: int = 3
     max_jaccard: float = 0.5
     min_words: int = 6

@@ -110,6 +110,7 @@ class SplitSegments(Transform[Document, Document]):
     until they are long enough for an answer; those that ask stand alone.
     """
 
+    version: ClassVar[int] = 2
     expands: ClassVar[bool] = True
     sides: Sides
 
@@ -139,6 +140,7 @@ class SplitSegments(Transform[Document, Document]):
 class KeepSide(Transform[Document, Document]):
     """Keep the segments of one side, question or answer."""
 
+    version: ClassVar[int] = 2
     side: str
     sides: Sides
 
