@@ -32,6 +32,11 @@ class HeldOutTrainer(SFTTrainer):
     saving: Saving | None = None
     whole = False
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # the step's target tokens are counted and given to compute_loss, whatever the model itself does with them
+        self.model_accepts_loss_kwargs = True
+
     def create_accelerator_and_postprocess(self) -> None:
         """As the Trainer does; but accelerate leaves FSDP to GPUs unless told that these CPUs are to shard, too."""
         super().create_accelerator_and_postprocess()
@@ -100,15 +105,12 @@ class HeldOutTrainer(SFTTrainer):
 class TargetLossTrainer(HeldOutTrainer):
     """The same with the loss below, for CPUs."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = True  # the step's target tokens are counted and given to compute_loss
-
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         labels = inputs["labels"]
-        asked = {name: value for name, value in inputs.items() if name != "labels"}
+        # padding on the right is never seen from a row: without its mask attention is causal alone, and faster
+        asked = {name: value for name, value in inputs.items() if name not in ("labels", "attention_mask")}
         outputs = model(**asked, logits_to_keep=target_positions(labels), use_cache=False)
         loss = target_loss(outputs.logits, labels, num_items_in_batch)
         if num_items_in_batch is not None:  # of all processes, whose gradients are averaged
