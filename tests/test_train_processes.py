@@ -180,6 +180,22 @@ def test_adapters_are_trained_beside_weights_in_shards(alone, tmp_path, profile)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("profile", ["fsdp", *ZERO])
+def test_weights_that_were_in_shards_have_the_type_that_is_stated(alone, tmp_path, profile):
+    """That of the base: a round of training keeps it."""
+    from reinstruct.train.model import load_model, load_tokenizer, stored_dtype
+
+    small, _ = alone
+    base = str(tmp_path / "base")
+    load_tokenizer(small).save_pretrained(base)
+    load_model(small, load_tokenizer(small)).bfloat16().save_pretrained(base)
+    job = job_in(tmp_path, base, profile=profile)
+    assert finished(msgspec.structs.replace(job, settings=replace(job.settings, epochs=0.5))) == [0, 0]
+    assert str(stored_dtype(job.out)) == "torch.bfloat16"
+    assert {str(weight.dtype) for weight in tensors(tmp_path).values()} == {"torch.bfloat16"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["ddp", *ZERO])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_encoder_decoders_are_trained_by_two_processes_as_by_one(tmp_path, family, profile):

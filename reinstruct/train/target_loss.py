@@ -17,6 +17,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl.trainer.sft_trainer import SFTTrainer
 
 from reinstruct.train.batches import IGNORED
+from reinstruct.train.model import state_dtype
 from reinstruct.train.saving import SCHEDULER, Saving, copied, write_optimizer, write_weights
 
 
@@ -82,6 +83,8 @@ class HeldOutTrainer(SFTTrainer):
             if dtype:
                 model.to(dtype)
             self.save_model(str(folder))
+        if dtype and self.args.should_save:
+            state_dtype(folder, dtype)
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
         if self.is_deepspeed_enabled:
             unset_hf_deepspeed_config()  # or models loaded from now on would be divided, too
