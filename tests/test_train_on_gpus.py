@@ -1,6 +1,7 @@
 """What a training does on GPUs alone, as far as CPUs can do it too: TRL's loss, types of weights and gradients."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.conftest import tiny_model
 pytestmark = pytest.mark.slow
 
 SETTINGS = Sft(learning_rate=3e-3, lora_dropout=0.0, held_out=0.2, eval_steps=3)
+ADAPTERS = replace(SETTINGS, lora_rank=4)
 # words of a target, by the layout that is cheaper for them on a CPU
 LENGTHS = {"packed": lambda draw: draw.randint(1, 16), "side by side": lambda draw: draw.randint(40, 60)}
 
@@ -42,8 +44,8 @@ def fitted(folder, base, layout, trainer_type=None, settings=SETTINGS, change=la
 
     tokenizer = load_tokenizer(base)
     model = load_model(base, tokenizer)
-    change(model)
     model = with_adapters(model, settings, base) if settings.lora_rank else model
+    change(model)
     rows, place = rows_of(tokenizer, layout), Place(folder, folder / "out", LocalStore(folder))
     split = {"trained": range(24), "held_out": range(24, 30)}
     done = fit(model, tokenizer, rows, Schedule(6, 8, settings), place, trainer_type=trainer_type, **split)
@@ -56,7 +58,7 @@ def losses(curve):
 
 
 @pytest.mark.parametrize("layout", LENGTHS)
-@pytest.mark.parametrize("settings", [SETTINGS, Sft(**{**vars(SETTINGS), "lora_rank": 4})], ids=["whole", "adapters"])
+@pytest.mark.parametrize("settings", [SETTINGS, ADAPTERS], ids=["whole", "adapters"])
 def test_trl_loss_for_gpus_trains_like_the_plain_one_for_cpus(base, tmp_path, layout, settings):
     from reinstruct.train.target_loss import HeldOutTrainer, TargetLossTrainer
 
@@ -79,3 +81,19 @@ def test_a_step_is_the_mean_over_its_tokens_also_where_a_model_counts_none(base,
     changed = fitted(tmp_path / "changed", base, "side by side", HeldOutTrainer, change=counts_none)
     assert usual.packing["passes_per_step"] > 1
     assert losses(changed.curve) == pytest.approx(losses(usual.curve), abs=1e-5)
+
+
+def test_adapters_of_a_model_in_four_bits_are_stepped_in_float32(base, tmp_path):
+    """TRL makes bf16 of them; bitsandbytes, which packs the four bits, needs a GPU."""
+    from safetensors.torch import load_file
+
+    from reinstruct.train.target_loss import HeldOutTrainer
+
+    def says_four_bits(model):
+        model.is_loaded_in_4bit = True
+
+    fitted(tmp_path, base, "packed", HeldOutTrainer, ADAPTERS, says_four_bits)
+    saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert {str(weight.dtype) for weight in saved.values()} == {"torch.float32"}
+    steps = [weight for name, weight in saved.items() if "lora_B" in name]
+    assert any((weight != weight.bfloat16().float()).any() for weight in steps)

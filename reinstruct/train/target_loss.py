@@ -37,6 +37,7 @@ class HeldOutTrainer(SFTTrainer):
         super().__init__(**kwargs)
         # the step's target tokens are counted and given to compute_loss, whatever the model itself does with them
         self.model_accepts_loss_kwargs = True
+        hold_exactly(self.model)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As the Trainer does; but accelerate leaves FSDP to GPUs unless told that these CPUs are to shard, too."""
@@ -119,6 +120,13 @@ class TargetLossTrainer(HeldOutTrainer):
         if num_items_in_batch is not None:  # of all processes, whose gradients are averaged
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+
+def hold_exactly(model: Any) -> None:
+    """Have trained weights in float32: of models in four bits TRL makes bf16 of them, too coarse for small steps."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def target_positions(labels: torch.Tensor) -> torch.Tensor:
