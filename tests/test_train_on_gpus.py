@@ -97,3 +97,26 @@ def test_adapters_of_a_model_in_four_bits_are_stepped_in_float32(base, tmp_path)
     assert {str(weight.dtype) for weight in saved.values()} == {"torch.float32"}
     steps = [weight for name, weight in saved.items() if "lora_B" in name]
     assert any((weight != weight.bfloat16().float()).any() for weight in steps)
+
+
+def test_shards_sum_their_gradients_in_float32(tmp_path):
+    """As accelerate makes FSDP's policy on a GPU that computes in bf16."""
+    import torch
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    from reinstruct.train.arguments import arguments
+    from reinstruct.train.place import Place
+    from reinstruct.train.schedule import Schedule
+
+    def policy(precision):
+        place = Place(tmp_path, tmp_path / "out", LocalStore(tmp_path), profile="fsdp")
+        told = arguments(Schedule(6, 8, Sft(precision=precision)), place, 1, 10)
+        plugin = FullyShardedDataParallelPlugin(**told.fsdp_plugin_args)
+        if told.bf16:
+            plugin.set_mixed_precision("bf16")
+        return plugin.mixed_precision_policy
+
+    rounded = policy("bf16")
+    assert (rounded.param_dtype, rounded.reduce_dtype) == (torch.bfloat16, torch.float32)
+    assert rounded.output_dtype is torch.float32
+    assert policy("float32") is None
