@@ -290,6 +290,11 @@ def lose_a_weight(folder):
     change_weights(folder, lambda weights: weights.pop("model.norm.weight"))
 
 
+def state_another_type(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+
+
 def cut_the_file(folder):
     (folder / "model.safetensors").write_bytes(weights(folder)[:5000])
 
@@ -308,6 +313,7 @@ def change_weights(folder, change):
     [
         (spoil_a_number, "model.norm.weight holds values that are no numbers"),
         (lose_a_weight, "its files lack model.norm.weight"),
+        (state_another_type, "config.json says bfloat16, its weights are float32"),
         (cut_the_file, "model.safetensors cannot be read"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "it cannot be loaded and asked"),
     ],

@@ -22,7 +22,7 @@ from reinstruct.records import Example, to_table
 from reinstruct.store import LocalStore
 from reinstruct.train.checkpoints import Checkpoints
 from reinstruct.train.job import Job, check, run
-from reinstruct.train.profiles import DEEPSPEED
+from reinstruct.train.profiles import DEEPSPEED, divided
 from reinstruct.train.settings import Sft
 from tests.conftest import tiny_model
 from tests.encoder_decoders import FAMILIES, made_base, rows
@@ -52,6 +52,12 @@ def test_profiles_are_known_and_have_their_library(tmp_path):
     check(job_in(tmp_path, profile="fsdp"), find)
     with pytest.raises(TrainingError, match=r'profile zero2 needs deepspeed: pip install "reinstruct\[deepspeed\]"'):
         check(job_in(tmp_path, profile="zero2"), find)
+
+
+@pytest.mark.parametrize("profile", DEEPSPEED)
+def test_deepspeed_sums_gradients_in_float32(profile):
+    told = divided(profile)["deepspeed"]
+    assert (told["data_types"]["grad_accum_dtype"], told["communication_data_type"]) == ("fp32", "fp32")
 
 
 @pytest.mark.parametrize("profile", ["fsdp", "zero3"])
@@ -177,6 +183,34 @@ def test_adapters_are_trained_beside_weights_in_shards(alone, tmp_path, profile)
     assert told(tmp_path)["checkpoints"]["went_on_from"] == reached
     expect_same(tmp_path, done(4))
     expect_whole_adapters(tmp_path, done(4), base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["fsdp", *ZERO])
+def test_weights_that_were_in_shards_have_the_type_that_is_stated(alone, tmp_path, profile):
+    """That of the base: a round of training keeps it."""
+    from reinstruct.train.model import load_model, load_tokenizer, stored_dtype
+
+    small, _ = alone
+    base = str(tmp_path / "base")
+    load_tokenizer(small).save_pretrained(base)
+    load_model(small, load_tokenizer(small)).bfloat16().save_pretrained(base)
+    job = job_in(tmp_path, base, profile=profile)
+    assert finished(msgspec.structs.replace(job, settings=replace(job.settings, epochs=0.5))) == [0, 0]
+    assert str(stored_dtype(job.out)) == "torch.bfloat16"
+    assert {str(weight.dtype) for weight in tensors(tmp_path).values()} == {"torch.bfloat16"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["fsdp", *ZERO])
+def test_shards_computed_in_bf16_learn_as_one_process_does(alone, tmp_path, profile):
+    base, _ = alone
+    one, two = (job_in(tmp_path / name, base, profile=profile) for name in ("one", "two"))
+    settings = replace(one.settings, epochs=2, precision="bf16")
+    one, two = (msgspec.structs.replace(job, settings=settings) for job in (one, two))
+    expected = [[step, pytest.approx(loss, abs=0.02)] for step, loss in run(one)["curve"]]
+    assert finished(two) == [0, 0]
+    assert told(tmp_path / "two")["curve"] == expected
 
 
 @pytest.mark.slow

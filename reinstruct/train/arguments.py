@@ -11,7 +11,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from reinstruct.train.checkpoints import Checkpoints
 from reinstruct.train.place import Place
-from reinstruct.train.profiles import divided, under_deepspeed
+from reinstruct.train.profiles import divided, in_bf16_for_shards, under_deepspeed
 from reinstruct.train.schedule import Schedule
 from reinstruct.train.settings import Sft
 
@@ -61,6 +61,9 @@ def arguments(schedule: Schedule, place: Place, passes: int, parameters: int) ->
         **_evaluation(settings),
         **divided(place.profile, on_gpu=on_gpu),
     )
+    plugin: dict[str, Any] | None = told.fsdp_plugin_args
+    if plugin and told.bf16:
+        plugin["mixed_precision_policy"] = in_bf16_for_shards()
     told._n_gpu = min(told.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]; a process has one, DataParallel is not used
     return told
 

@@ -44,7 +44,7 @@ class Packed:
 class Padded:
     """Rows padded on the right to the longest of them. Tensors are [rows, tokens].
 
-    There is no mask: what stands behind a row is never seen from it, and its own labels are ignored.
+    What stands behind a row is never seen from it, and its own labels are ignored. The mask says which tokens are some.
     """
 
     rows: TokenRows
@@ -54,12 +54,14 @@ class Padded:
         features = [_features(self.rows, row) for each in passes for row in each["rows"]]
         longest = max(len(row["input_ids"]) for row in features)
         ids = torch.full((len(features), longest), self.pad)
+        mask = torch.zeros_like(ids)
         labels = torch.full((len(features), longest), IGNORED)
         for index, row in enumerate(features):
             length = len(row["input_ids"])
             ids[index, :length] = torch.tensor(row["input_ids"])
+            mask[index, :length] = 1
             labels[index, :length] = torch.tensor(row["labels"])
-        return {"input_ids": ids, "labels": labels}
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 @torch.inference_mode()

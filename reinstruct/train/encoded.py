@@ -44,7 +44,6 @@ class EncodedLossTrainer(HeldOutTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = True  # the step's target tokens are counted and given to compute_loss
         self._loss_shifts_labels = False
 
     def compute_loss(

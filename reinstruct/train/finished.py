@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,9 +76,11 @@ def is_first() -> bool:
 def tried(folder: Path) -> None:
     """Make sure that the model in a folder can be used, and write the manifest.
 
-    TrainingError if a weight is no number, is missing or has another shape, or if no token can be generated.
+    TrainingError if a weight is no number, is missing or has another shape, if most are of another type than
+    config.json says, or if no token can be generated.
     """
-    _expect_numbers(folder)
+    held = _expect_numbers(folder)
+    _expect_stated(folder, held)
     _expect_token(folder)
     write_manifest(folder)
 
@@ -90,18 +93,32 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(Files(files)), indent=1))
 
 
-def _expect_numbers(folder: Path) -> None:
+def _expect_numbers(folder: Path) -> Counter[str]:
+    """How many numbers there are of each type."""
     import torch
     from safetensors import SafetensorError, safe_open
 
+    held = Counter[str]()
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as weights:
                 for name in weights.keys():  # noqa: SIM118
-                    if not torch.isfinite(weights.get_tensor(name)).all():
+                    weight = weights.get_tensor(name)
+                    held[str(weight.dtype).removeprefix("torch.")] += weight.numel()
+                    if not torch.isfinite(weight).all():
                         raise TrainingError(f"the trained model is of no use: {name} holds values that are no numbers")
         except SafetensorError as error:
             raise TrainingError(f"the trained model is of no use: {path.name} cannot be read: {error}") from error
+    return held
+
+
+def _expect_stated(folder: Path, held: Counter[str]) -> None:
+    """Some architectures keep a few weights in 32 bits whatever they state, so the type of most numbers counts."""
+    stated = msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any]).get("dtype")
+    if stated and held and held.most_common(1)[0][0] != stated:
+        raise TrainingError(
+            f"the trained model is of no use: config.json says {stated}, its weights are {held.most_common(1)[0][0]}"
+        )
 
 
 def _expect_token(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ def stored_dtype(base: str) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(base).dtype or torch.float32
+
+
+def state_dtype(folder: Path, dtype: Any) -> None:
+    """Have config.json, and each part of it, name the type that the weights beside it were saved in.
+
+    transformers names the type they were held in, and for the parts of a model the one they were loaded in.
+    """
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for part in (config, *(each for each in config.values() if isinstance(each, dict))):
+        if "dtype" in part:
+            part["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def weights_digest(base: str, model: Any) -> str:

@@ -1,6 +1,7 @@
 """How the processes of one job divide a model between them.
 
-The one rule: a profile changes where numbers lie, not the numbers. With one process there is nothing to divide.
+The one rule: a profile changes where numbers lie, not the numbers: trained weights, their gradients and the sums of
+these are float32 in each, whatever type is computed in. With one process there is nothing to divide.
 
 - ddp: every process holds all of it.
 - fsdp: weights, gradients and optimizer are cut into shards (PyTorch's FSDP2, layer by layer).
@@ -50,6 +51,17 @@ FSDP: dict[str, Any] = {
 }
 
 
+def in_bf16_for_shards() -> Any:
+    """What FSDP does to numbers where bf16 is computed in; accelerate's own policy takes bf16 for everything.
+
+    Weights are gathered in it, or autocast would keep such copies of all at once; gradients are summed in float32.
+    """
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
+
+
 def _zero(stage: int) -> dict[str, Any]:
     """DeepSpeed's configuration; "auto" is what transformers fills in from its own arguments."""
     sharding: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
@@ -58,6 +70,8 @@ def _zero(stage: int) -> dict[str, Any]:
     return {
         "zero_optimization": sharding,
         "bf16": {"enabled": "auto"},
+        "data_types": {"grad_accum_dtype": "fp32"},  # else as computed, as is what processes tell one another
+        "communication_data_type": "fp32",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",

@@ -88,7 +88,9 @@ def _train(job: Job[Sft], progress: Progress | None, turns: Turns) -> dict[str, 
 
 def _save_merged(job: Job[Sft], tokenizer: Any, adapters: Path, out: Path) -> None:
     plain = merged(models.load_model(job.base, tokenizer), adapters, job.settings, job.base)
-    plain.to(models.stored_dtype(job.base)).save_pretrained(out)
+    stored = models.stored_dtype(job.base)
+    plain.to(stored).save_pretrained(out)
+    models.state_dtype(out, stored)
     tokenizer.save_pretrained(out)
 
 

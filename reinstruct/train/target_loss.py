@@ -17,6 +17,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl.trainer.sft_trainer import SFTTrainer
 
 from reinstruct.train.batches import IGNORED
+from reinstruct.train.model import state_dtype
 from reinstruct.train.saving import SCHEDULER, Saving, copied, write_optimizer, write_weights
 
 
@@ -31,6 +32,12 @@ class HeldOutTrainer(SFTTrainer):
     held_out_targets = 0
     saving: Saving | None = None
     whole = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # the step's target tokens are counted and given to compute_loss, whatever the model itself does with them
+        self.model_accepts_loss_kwargs = True
+        hold_exactly(self.model)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As the Trainer does; but accelerate leaves FSDP to GPUs unless told that these CPUs are to shard, too."""
@@ -77,6 +84,8 @@ class HeldOutTrainer(SFTTrainer):
             if dtype:
                 model.to(dtype)
             self.save_model(str(folder))
+        if dtype and self.args.should_save:
+            state_dtype(folder, dtype)
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
         if self.is_deepspeed_enabled:
             unset_hf_deepspeed_config()  # or models loaded from now on would be divided, too
@@ -100,20 +109,24 @@ class HeldOutTrainer(SFTTrainer):
 class TargetLossTrainer(HeldOutTrainer):
     """The same with the loss below, for CPUs."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = True  # the step's target tokens are counted and given to compute_loss
-
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         labels = inputs["labels"]
-        asked = {name: value for name, value in inputs.items() if name != "labels"}
+        # padding on the right is never seen from a row: without its mask attention is causal alone, and faster
+        asked = {name: value for name, value in inputs.items() if name not in ("labels", "attention_mask")}
         outputs = model(**asked, logits_to_keep=target_positions(labels), use_cache=False)
         loss = target_loss(outputs.logits, labels, num_items_in_batch)
         if num_items_in_batch is not None:  # of all processes, whose gradients are averaged
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+
+def hold_exactly(model: Any) -> None:
+    """Have trained weights in float32: of models in four bits TRL makes bf16 of them, too coarse for small steps."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def target_positions(labels: torch.Tensor) -> torch.Tensor:
