@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,11 +59,13 @@ class Checkpoints:
         self.store = store
         self.processes = processes
         self.keep = keep
+        self._fingerprint = b""
 
-    @cached_property
+    @property
     def home(self) -> str:
-        """Where those of the training that is going on lie in the store, as `prepare` has it."""
-        return f"{FOLDER}/{digest((self.store.get(STAMP) or b'').decode())[:12]}"
+        """Where those of the training that is going on lie in the store, as `prepare` has it, here or elsewhere."""
+        fingerprint = self._fingerprint or self.store.get(STAMP) or b""
+        return f"{FOLDER}/{digest(fingerprint.decode())[:12]}"
 
     def folder(self, step: int) -> Path:
         return self.store.path(self._name(step))
@@ -72,8 +73,8 @@ class Checkpoints:
     def prepare(self, fingerprint: str) -> Found:
         """The newest sound checkpoint of the training with this fingerprint. Half-written and damaged ones of it are
         removed; complete ones of other trainings are told of."""
-        self.store.put(STAMP, fingerprint.encode())
-        vars(self).pop("home", None)
+        self._fingerprint = fingerprint.encode()
+        self.store.put(STAMP, self._fingerprint)
         sound, skipped = list[int](), dict.fromkeys(self._others(), OTHER)
         for step in sorted(self._present()):
             fault = self._fault(step, sound)
