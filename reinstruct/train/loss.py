@@ -21,6 +21,7 @@ from reinstruct.train.finished import building, is_first
 from reinstruct.train.rows import encode_all, read_examples, write_refused
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import Row, TokenRows
+from reinstruct.train.towers import text_config
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -62,7 +63,7 @@ def nll_sums(model: Any, rows: TokenRows, progress: Progress | None = None) -> l
     sums = [0.0] * len(rows)
     done = 0
     model.eval()
-    for batch in _passes(rows.lengths, model.config.get_text_config(decoder=True).vocab_size):
+    for batch in _passes(rows.lengths, text_config(model.config).vocab_size):
         for index, value in zip(batch, pass_sums(model, [rows[index] for index in batch]), strict=True):
             sums[index] = value
         done += len(batch)
