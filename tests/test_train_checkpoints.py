@@ -169,6 +169,8 @@ def test_wrong_places_and_numbers_are_refused_before_anything_is_spent(job):
         check(replace(job, checkpoints="floppy://a"), find=str)
     with pytest.raises(RecipeError, match="loader_workers is -1; accepted: 0 or more"):
         check(replace(job, loader_workers=-1), find=str)
+    with pytest.raises(RecipeError, match="pass_tokens is -1; accepted: 0 or more"):
+        check(replace(job, pass_tokens=-1), find=str)
 
 
 def test_nothing_but_a_finished_job_is_ever_replaced(job, tmp_path):

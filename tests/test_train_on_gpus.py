@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from reinstruct.errors import TrainingError
 from reinstruct.records import Example
 from reinstruct.store import LocalStore
+from reinstruct.train import outside
 from reinstruct.train.settings import Sft
 from tests.conftest import tiny_model
 
@@ -120,3 +122,15 @@ def test_shards_sum_their_gradients_in_float32(tmp_path):
     assert (rounded.param_dtype, rounded.reduce_dtype) == (torch.bfloat16, torch.float32)
     assert rounded.output_dtype is torch.float32
     assert policy("float32") is None
+
+
+def test_memory_that_is_too_small_is_one_sentence_with_the_way_out(tmp_path):
+    import torch
+
+    said = "CUDA out of memory. Tried to allocate 2.00 GiB. \nOf the allocated memory 70 GiB are by PyTorch"
+    way_out = r"Tried to allocate 2\.00 GiB\. \): pass_tokens of the job .*, the setting checkpointing .* goes on from"
+    with pytest.raises(TrainingError, match=way_out) as raised, outside.told(tmp_path):
+        raise torch.OutOfMemoryError(said)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(TrainingError, match="can't allocate memory"), outside.told(tmp_path):
+        torch.empty(1 << 60)

@@ -30,11 +30,12 @@ def trained(base, tmp_path):
     said = [Example(id=f"e{n}", prompt=f"{WORDS[n % 5]} " * (1 + n % 7), target=f" {WORDS[n % 3]}!") for n in range(24)]
     pq.write_table(to_table(said, Example), tmp_path / "rows.parquet")
 
-    def train(name, base=base, progress=None, checkpoint_s=60.0, loader_workers=0, **settings):
+    def train(name, base=base, progress=None, checkpoint_s=60.0, loader_workers=0, pass_tokens=0, **settings):
         told = Sft(**{"epochs": 1, "learning_rate": 1e-2, "batch_size": 4, "max_tokens": 256, **settings})
         place = {"work": str(tmp_path / name / "work"), "out": str(tmp_path / name / "out")}
         job = Job(kind="sft", data=(str(tmp_path / "rows.parquet"),), base=str(base), settings=told, **place)
-        job = msgspec.structs.replace(job, checkpoint_s=checkpoint_s, loader_workers=loader_workers)
+        here = {"checkpoint_s": checkpoint_s, "loader_workers": loader_workers, "pass_tokens": pass_tokens}
+        job = msgspec.structs.replace(job, **here)
         run(job, progress)
         return tmp_path / name / "out"
 
@@ -62,6 +63,14 @@ def logged(folder, name):
 
 def test_workers_that_make_batches_change_nothing(trained):
     assert weights(trained("none")) == weights(trained("two", loader_workers=2))
+
+
+def test_smaller_passes_change_nothing_but_rounding(trained, tmp_path):
+    usual, small = (trained(f"{most}", pass_tokens=most, held_out=0.2, eval_steps=3) for most in (0, 20))
+    assert told(usual)["packing"]["passes_per_step"] == 1 < told(small)["packing"]["passes_per_step"]
+    expected, found = tensors(usual), tensors(small)
+    assert all(expected[name].allclose(found[name], atol=1e-5) for name in expected)
+    assert told(small)["held_out"] == [[step, pytest.approx(loss, abs=2e-4)] for step, loss in told(usual)["held_out"]]
 
 
 @pytest.mark.parametrize(

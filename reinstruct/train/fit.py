@@ -95,9 +95,8 @@ def fit(
     newest sound checkpoint in `place.store` that began with the same weights: `start` tells them from others.
     TrainingError as soon as a loss is no number.
     """
-    datasets.disable_progress_bars()
-    planned = order(rows, trained or range(len(rows)), schedule)
-    layout, plan = _laid_out(model, planned, rows, schedule)
+    most, planned = place.pass_tokens, order(rows, trained or range(len(rows)), schedule)
+    layout, plan = _laid_out(model, planned, rows, schedule, most)
     kept = Checkpoints(place.store, processes=processes().num_processes, keep=place.keep_checkpoints)
     found = _found(kept, place.turns, lambda: f"{fingerprint(schedule, rows, held_out)} {place.profile} {start()}")
     with Saving(kept, processes().process_index) as saving:
@@ -107,7 +106,8 @@ def fit(
             args=arguments(schedule, place, plan.per_step, model.num_parameters()),
             processing_class=tokenizer,
             callbacks=_callbacks(watch, schedule.settings.patience),
-            **_batches(rows, plan, held_out, layout, _collator(model, rows, layout, tokenizer.pad_token_id)),
+            **_batches(plan, _plan(held_out, rows.lengths, len(held_out), layout, most) if held_out else None),
+            data_collator=_collator(model, rows, layout, tokenizer.pad_token_id),
         )
         trainer.held_out_targets = rows.targets_of(held_out)
         trainer.saving, trainer.whole = saving, place.profile == "ddp" and not schedule.settings.lora_rank
@@ -131,10 +131,10 @@ def _callbacks(watch: Watch, patience: int) -> list[TrainerCallback]:
     return [watch, EarlyStoppingCallback(patience)] if patience else [watch]
 
 
-def _batches(rows: TokenRows, plan: Plan, held_out: Sequence[int], layout: Layout, collator: Collate) -> dict[str, Any]:
-    """What the trainer goes through: passes to train on and to measure, and how they become tensors."""
-    measured = _passes(_plan(held_out, rows.lengths, len(held_out), layout)) if held_out else None
-    return {"train_dataset": _passes(plan), "eval_dataset": measured, "data_collator": collator}
+def _batches(plan: Plan, measured: Plan | None) -> dict[str, Any]:
+    """What the trainer goes through: passes to train on and to measure."""
+    datasets.disable_progress_bars()
+    return {"train_dataset": _passes(plan), "eval_dataset": _passes(measured) if measured else None}
 
 
 def _measured(state: Any, keep: str) -> dict[str, Any]:
@@ -167,7 +167,9 @@ def _collator(model: Any, rows: TokenRows, layout: Layout, pad: int) -> Collate:
     return Packed(rows) if layout.packed else Padded(rows, pad)
 
 
-def _laid_out(model: Any, planned: Sequence[int], rows: TokenRows, schedule: Schedule) -> tuple[Layout, Plan]:
+def _laid_out(
+    model: Any, planned: Sequence[int], rows: TokenRows, schedule: Schedule, most: int
+) -> tuple[Layout, Plan]:
     """The layout that costs less: rows packed behind one another, or side by side where that is as good.
 
     NEFTune's noise goes by the length of a row, which only rows side by side have.
@@ -175,9 +177,9 @@ def _laid_out(model: Any, planned: Sequence[int], rows: TokenRows, schedule: Sch
     lengths, flash = rows.lengths, _takes_flash(model, schedule.settings.precision)
     if architecture_of(model.config) is ENCODER_DECODER:
         layout = packing.apart(rows.prompt_lengths)
-        return layout, _plan(planned, lengths, schedule.batch, layout)
+        return layout, _plan(planned, lengths, schedule.batch, layout, most)
     on_gpu = torch.cuda.is_available()
-    plans = {layout: _plan(planned, lengths, schedule.batch, layout, flash=flash) for layout in (PACKED, PADDED)}
+    plans = {layout: _plan(planned, lengths, schedule.batch, layout, most, flash=flash) for layout in (PACKED, PADDED)}
     packed, padded = (packing.computed(plan, lengths, layout) for layout, plan in plans.items())
     pays = (on_gpu or packed * PACKED_COST < padded) and not schedule.settings.neftune_alpha
     layout = PACKED if pays and keeps_apart(model) else PADDED
@@ -191,10 +193,13 @@ def _takes_flash(model: Any, precision: str) -> bool:
     return is_flash_attn_2_available() and in_bf16(precision) and bool(getattr(model, "_supports_flash_attn", False))
 
 
-def _plan(planned: Sequence[int], lengths: Sequence[int], batch: int, layout: Layout, *, flash: bool = False) -> Plan:
+def _plan(
+    planned: Sequence[int], lengths: Sequence[int], batch: int, layout: Layout, most: int, *, flash: bool = False
+) -> Plan:
+    """`most` are the tokens of a pass; 0: as many as pay off here."""
     on_gpu = torch.cuda.is_available()
     fitting = (FLASH_TOKENS if flash and layout.packed else GPU_TOKENS) if on_gpu else CPU_TOKENS
-    capacity = max(fitting, max(lengths[row] for row in planned))
+    capacity = max(most or fitting, max(lengths[row] for row in planned))
     return packing.plan(planned, lengths, batch, capacity, layout=layout, processes=processes().num_processes)
 
 

@@ -51,7 +51,8 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     `work` keeps checkpoints between attempts; `out` appears when all is done. `settings` are Pretrain for base, else
     Sft, of which loss uses `max_tokens` alone.
     `checkpoint_s` is the least number of seconds between two checkpoints, `loader_workers` the number of processes that
-    make batches (0: the training process itself); neither changes the model. `checkpoints` is the store of
+    make batches (0: the training process itself), `pass_tokens` the most tokens of a forward pass, unless one row has
+    more (0: as many as pay off here); none changes the model. `checkpoints` is the store of
     checkpoints, if not `work`; the newest `keep_checkpoints` are kept. `profile` says how
     several processes divide a model (`profiles`).
     """
@@ -64,6 +65,7 @@ class Job(Struct, Generic[S], frozen=True, kw_only=True):
     base: str = ""
     checkpoint_s: float = 60.0
     loader_workers: int = 0
+    pass_tokens: int = 0
     checkpoints: str = ""
     keep_checkpoints: int = 2
     profile: str = "ddp"
@@ -186,7 +188,8 @@ def _check_settings(job: AnyJob) -> None:
             job.profile in whole, "profile", job.profile, f"{' or '.join(whole)}, where quantize is {settings.quantize}"
         )
     expect(job.keep_checkpoints > 0, "keep_checkpoints", job.keep_checkpoints, "a number above 0")
-    expect(job.loader_workers >= 0, "loader_workers", job.loader_workers, "0 or more")
+    for name in ("loader_workers", "pass_tokens"):
+        expect(getattr(job, name) >= 0, name, getattr(job, name), "0 or more")
     expect(isinstance(settings, Pretrain) == (job.kind == "base"), "settings", settings, f"those of kind {job.kind}")
 
 

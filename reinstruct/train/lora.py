@@ -6,14 +6,16 @@ Its adapters lie beside it in `adapter/`, to be gone on from.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from reinstruct.architecture import architecture_of
 from reinstruct.errors import TrainingError
 from reinstruct.train.settings import Sft
+from reinstruct.train.towers import towers
 
-# Every linear layer but the output layer: its name differs between architectures, peft finds them all.
+# Every linear layer of the text model but the output layer, whose name differs between architectures; peft finds them.
 TARGETS = "all-linear"
 FOLDER = "adapter"
 
@@ -46,11 +48,13 @@ def with_adapters(model: Any, settings: Sft, base: str) -> Any:
         _subtract(continued)
         return continued
     set_seed(settings.seed)
+    beside = towers(model)
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=TARGETS,
+        exclude_modules=rf"({'|'.join(map(re.escape, beside))})(\..*)?" if beside else None,
         task_type=architecture_of(model.config).task,
     )
     return get_peft_model(model, config)

@@ -21,6 +21,7 @@ from reinstruct.train.finished import building, is_first
 from reinstruct.train.rows import encode_all, read_examples, write_refused
 from reinstruct.train.settings import Sft
 from reinstruct.train.tokens import Row, TokenRows
+from reinstruct.train.towers import text_config
 
 if TYPE_CHECKING:
     from reinstruct.train.job import Job, Progress
@@ -39,7 +40,8 @@ def measure(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]:
     model = models.load_model(job.base, tokenizer)
     limit = models.longest_sequence(model, job.settings.max_tokens)
     found = encode_all(read_examples(job.data), tokenizer, limit, models.shape_of(model))
-    sums = nll_sums(model.to("cuda" if torch.cuda.is_available() else "cpu"), found.rows, progress)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    sums = nll_sums(model.to(device), found.rows, progress, job.pass_tokens or PASS_TOKENS)
     nll = sum(sums) / found.rows.target_tokens
     metrics = {
         "nll": nll,
@@ -56,13 +58,15 @@ def measure(job: Job[Sft], progress: Progress | None = None) -> dict[str, Any]:
     return metrics
 
 
-def nll_sums(model: Any, rows: TokenRows, progress: Progress | None = None) -> list[float]:
+def nll_sums(
+    model: Any, rows: TokenRows, progress: Progress | None = None, pass_tokens: int = PASS_TOKENS
+) -> list[float]:
     """For each row, in their order, the negative log-likelihood of its whole target in nats."""
     pass_sums = encoded_sums if architecture_of(model.config) is ENCODER_DECODER else _pass_sums
     sums = [0.0] * len(rows)
     done = 0
     model.eval()
-    for batch in _passes(rows.lengths, model.config.get_text_config(decoder=True).vocab_size):
+    for batch in _passes(rows.lengths, text_config(model.config).vocab_size, pass_tokens):
         for index, value in zip(batch, pass_sums(model, [rows[index] for index in batch]), strict=True):
             sums[index] = value
         done += len(batch)
@@ -85,9 +89,9 @@ def _pass_sums(model: Any, rows: Sequence[Row]) -> list[float]:
     return (losses * is_target).double().sum(dim=1).tolist()
 
 
-def _passes(lengths: Sequence[int], vocabulary: int) -> Iterator[list[int]]:
+def _passes(lengths: Sequence[int], vocabulary: int, most: int) -> Iterator[list[int]]:
     """Row numbers for each forward pass: longest first, so that memory runs out at once or never."""
-    budget = min(PASS_TOKENS, PASS_LOGITS // vocabulary)
+    budget = min(most, PASS_LOGITS // vocabulary)
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from reinstruct.architecture import ENCODER_DECODER, architecture_of, opening, positions
-from reinstruct.errors import TrainingError
+from reinstruct.errors import TrainingError, expect
 from reinstruct.train.bases import WEIGHTS, no_model
 from reinstruct.train.rows import UNBOUNDED, Shape
 from reinstruct.train.tokens import file_digest
+from reinstruct.train.towers import text_config
 
 
 def load_tokenizer(base: str) -> Any:
@@ -34,7 +35,8 @@ def load_tokenizer(base: str) -> Any:
 def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str = "", dtype: Any = None) -> Any:
     """The language model, of either build, with weights of `dtype`, or float32: steps are too small for 16 bits.
 
-    `dropout` is set in whatever layers the architecture has it. `quantize` "4bit" is for weights that stay frozen.
+    `dropout` is set in whatever layers of the text model have it: RecipeError if none has. `quantize` "4bit" is for
+    weights that stay frozen.
     """
     import torch
     from transformers import AutoConfig
@@ -42,8 +44,10 @@ def load_model(base: str, tokenizer: Any, *, dropout: float = 0.0, quantize: str
     options: dict[str, Any] = {"quantization_config": _four_bits()} if quantize else {}
     try:
         config = AutoConfig.from_pretrained(base)
-        for name in _dropouts(config) if dropout else ():
-            setattr(config, name, dropout)
+        taking = _dropouts(config)
+        expect(bool(taking) or not dropout, "dropout", dropout, f"0 for {base}, whose configuration names none")
+        for name in taking if dropout else ():
+            setattr(text_config(config), name, dropout)
         auto_class = architecture_of(config).auto_class
         model: Any = auto_class.from_pretrained(base, config=config, dtype=dtype or torch.float32, **options)
     except (OSError, ValueError) as error:
@@ -62,7 +66,7 @@ def with_dropout_of(base: str, config: Any) -> None:
 
     stated = AutoConfig.from_pretrained(base)
     for name in _dropouts(stated):
-        setattr(config, name, getattr(stated, name))
+        setattr(text_config(config), name, getattr(text_config(stated), name))
 
 
 def stored_dtype(base: str) -> Any:
@@ -108,7 +112,7 @@ def longest_sequence(model: Any, max_tokens: int) -> int:
     """`max_tokens`, or the model's number of positions where that is less and prompt and target share them."""
     if architecture_of(model.config) is ENCODER_DECODER:
         return max_tokens
-    return min(max_tokens, getattr(model.config, "max_position_embeddings", None) or max_tokens)
+    return min(max_tokens, getattr(text_config(model.config), "max_position_embeddings", None) or max_tokens)
 
 
 def quiet() -> None:
@@ -126,7 +130,7 @@ def quiet() -> None:
 def _dropouts(config: Any) -> list[str]:
     of_attention, of_layers = ("attention_dropout", "attn_pdrop"), ("hidden_dropout", "resid_pdrop", "embd_pdrop")
     named = (*of_attention, *of_layers, "dropout", "dropout_rate")
-    return [name for name in named if isinstance(getattr(config, name, None), float | int)]
+    return [name for name in named if isinstance(getattr(text_config(config), name, None), float | int)]
 
 
 def _four_bits() -> Any:

@@ -24,6 +24,7 @@ class Place:
     checkpoint_s: float = 60.0
     keep_checkpoints: int = 2
     loader_workers: int = 0
+    pass_tokens: int = 0
     profile: str = "ddp"
     progress: Progress | None = None
     turns: Turns = field(default_factory=Turns)
@@ -38,6 +39,7 @@ class Place:
             checkpoint_s=job.checkpoint_s,
             keep_checkpoints=job.keep_checkpoints,
             loader_workers=job.loader_workers,
+            pass_tokens=job.pass_tokens,
             profile=effective(job.profile),
             progress=progress,
             turns=turns,

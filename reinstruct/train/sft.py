@@ -29,6 +29,7 @@ from reinstruct.train.place import Place
 from reinstruct.train.rows import Rows, encode_once, write_refused
 from reinstruct.train.schedule import plan, split
 from reinstruct.train.settings import Sft
+from reinstruct.train.towers import freeze_towers
 from reinstruct.train.turns import Turns
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _train(job: Job[Sft], progress: Progress | None, turns: Turns) -> dict[str, 
     held = held_dtype(settings, "cuda" if torch.cuda.is_available() else "cpu", bf16=in_bf16(settings.precision))
     model = models.load_model(job.base, tokenizer, dropout=settings.dropout, quantize=settings.quantize, dtype=held)
     expect_trainable(job.base, settings, job.profile, model)
+    freeze_towers(model)
     with turns.in_turn():
         limit, shape = models.longest_sequence(model, settings.max_tokens), models.shape_of(model)
         found = encode_once(job.data, tokenizer, limit, work / "tokens.arrow", shape)

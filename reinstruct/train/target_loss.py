@@ -91,15 +91,21 @@ class HeldOutTrainer(SFTTrainer):
             unset_hf_deepspeed_config()  # or models loaded from now on would be divided, too
 
     def _gathered(self, dtype: Any) -> dict[str, torch.Tensor]:
-        """All trained weights, in the memory of the first process; one at a time where others are held up for it."""
+        """What is saved, in the memory of the first process; one at a time where others are held up for it."""
+        model: Any = self.model
+        left_out = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        left_out -= {name for name, _ in model.named_parameters()}  # tied weights are one
         if self.is_deepspeed_enabled:
             shards: Any = self.accelerator.get_state_dict(self.model_wrapped) or {}
         else:
             sharded: Any = self.model_wrapped
-            frozen = {name for name, weight in sharded.named_parameters() if not weight.requires_grad}  # as in the base
-            shards = {name: shard for name, shard in sharded.state_dict().items() if name not in frozen}
+            shards = sharded.state_dict()
+            if hasattr(model, "peft_config"):  # of which adapters are saved alone
+                left_out |= {name for name, weight in sharded.named_parameters() if not weight.requires_grad}
         gathered: dict[str, torch.Tensor] = {}
-        for name, shard in shards.items():
+        for name, shard in shards.items():  # in one order everywhere: processes fetch each together
+            if name in left_out:
+                continue
             weight = shard.full_tensor() if isinstance(shard, DTensor) else shard
             if self.args.should_save:
                 gathered[name] = copied(weight).to(dtype or weight.dtype)
