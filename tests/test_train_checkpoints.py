@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pyarrow.parquet as pq
@@ -148,6 +149,47 @@ def test_files_belong_to_the_process_whose_number_they_carry():
         **dict.fromkeys(["rng_state_3.pth", "__3_1.distcp", "bf16_zero_pp_rank_3_mp_rank_00_optim_states.pt"], 3),
     }
     assert {name: owner(name) for name in names} == names
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("checkpoint_s", "held_s", "apart"), [(60.0, 5.0, 100.0), (60.0, 1.0, 60.0), (200.0, 5.0, 200.0), (0.0, 5.0, 0.0)]
+)
+def test_checkpoints_that_hold_the_training_up_are_further_apart(tmp_path, checkpoint_s, held_s, apart):
+    from reinstruct.train.saving import Saving
+    from reinstruct.train.watch import Watch
+
+    clock, args = Clock(), SimpleNamespace(world_size=1)
+    state = SimpleNamespace(global_step=1, max_steps=9, is_world_process_zero=True, log_history=[])
+
+    def asked_for(seconds):
+        clock.now += seconds
+        control = SimpleNamespace(should_save=False)
+        watch.on_step_end(args, state, control)
+        return control.should_save
+
+    kept = Checkpoints(LocalStore(tmp_path))
+    kept.prepare("job")
+    with Saving(kept, 0, clock) as saving:
+        watch = Watch(saving, checkpoint_s, tmp_path / "log.jsonl", None)
+        watch.on_train_begin(args, state, None)
+        assert asked_for(checkpoint_s)
+        with saving.checkpoint(1, None):
+            clock.now += held_s
+        watch.on_save(args, state, None)
+        saving.wait()
+        assert not apart or not asked_for(apart - 1)
+        assert asked_for(1)
+    assert saving.figures()["lost_s"] == held_s
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Checkpoints written while the training goes on.
 
-The one rule: the training waits only while its state is copied in memory. At most one checkpoint is being written; one
-that fails ends the training at its next step, with the cause.
+The one rule: whole weights keep the training waiting only while they are copied in memory; adapters and shards, which
+transformers writes, until they are written, too. At most one checkpoint is being made durable; one that fails ends the
+training at its next step, with the cause.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ WEIGHTS, OPTIMIZER, SCHEDULER = "model.safetensors", "optimizer.pt", "scheduler.
 class Saving:
     """Writes the checkpoints of process `rank` beside its training.
 
-    `lost_s` are the seconds that the training stood still for it, `writing_s` those that writing took beside it.
+    `lost_s` are the seconds that the training stood still for all of them, `held_s` for the last one, and `writing_s`
+    those that writing took beside it.
     """
 
-    def __init__(self, checkpoints: Checkpoints, rank: int) -> None:
+    def __init__(self, checkpoints: Checkpoints, rank: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.checkpoints = checkpoints
         self.rank = rank
         self.written = 0
+        self.clock = clock
         self.lost_s = 0.0
+        self.held_s = 0.0
         self.writing_s = 0.0
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._running: Future[None] | None = None
@@ -65,14 +69,15 @@ class Saving:
 
         `best` is the step that would be kept as best.
         """
-        began = time.monotonic()
+        began = self.clock()
         with told(self.checkpoints.folder(step)):
             self.wait()
             self.checkpoints.folder(step).mkdir(parents=True, exist_ok=True)
             yield
         writes, self._writes = self._writes, []
         self._running = self._thread.submit(self._write, step, best, writes)
-        self.lost_s += time.monotonic() - began
+        self.held_s = self.clock() - began
+        self.lost_s += self.held_s
 
     def figures(self) -> dict[str, Any]:
         return {"written": self.written, "lost_s": round(self.lost_s, 3), "writing_s": round(self.writing_s, 3)}
@@ -82,14 +87,14 @@ class Saving:
         self._writes.append(write)
 
     def _write(self, step: int, best: int | None, writes: list[Callable[[], None]]) -> None:
-        began = time.monotonic()
+        began = self.clock()
         with told(self.checkpoints.folder(step)):
             for write in writes:
                 write()
             if self.checkpoints.commit(step, self.rank, best):
                 self.checkpoints.retire()
         self.written += 1
-        self.writing_s += time.monotonic() - began
+        self.writing_s += self.clock() - began
 
 
 def write_weights(model: Any, folder: Path, saving: Saving) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,13 @@ if TYPE_CHECKING:
     from reinstruct.train.job import Progress
 
 
+APART = 20  # times as long as the last checkpoint held the training up is the next one away: 5 % of the time at most
+
+
 class Watch(TrainerCallback):
     """Tells progress, and asks for a checkpoint every `checkpoint_s` seconds unless one is still being written.
 
+    Where checkpoints hold the training up for long, they are further apart; not where `checkpoint_s` is 0.
     Every measurement (loss, learning rate, gradient norm, held-out loss) is a JSON line of `log`.
     """
 
@@ -30,11 +33,11 @@ class Watch(TrainerCallback):
         self.log = log
         self.progress = progress
         self.first_step = 0
-        self._saved = time.monotonic()
+        self._saved = saving.clock()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.first_step = state.global_step
-        self._saved = time.monotonic()
+        self._saved = self.saving.clock()
         if state.is_world_process_zero:
             self.log.write_text("".join(map(_line, state.log_history)))  # what came after the checkpoint comes again
 
@@ -53,7 +56,8 @@ class Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # saving is a joint act of all processes, whose clocks differ: the first one decides
         self.saving.check()
-        due = [self.saving.idle and time.monotonic() - self._saved >= self.checkpoint_s]
+        apart = max(self.checkpoint_s, APART * self.saving.held_s) if self.checkpoint_s else 0.0
+        due = [self.saving.idle and self.saving.clock() - self._saved >= apart]
         if args.world_size > 1:
             broadcast_object_list(due)
         if due[0] and state.global_step < state.max_steps:
@@ -62,7 +66,7 @@ class Watch(TrainerCallback):
             self.progress(state.global_step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._saved = time.monotonic()
+        self._saved = self.saving.clock()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.saving.wait()  # the steps are done; what comes next may read the best checkpoint
