@@ -211,8 +211,10 @@ def by_position(batch, lengths):
 
 
 def by_line(batch, lengths):
-    """(ids, labels) of rows side by side; no position behind a row is learnt, and none before it is filled."""
-    assert batch.keys() == {"input_ids", "labels"}
+    """(ids, labels) of rows side by side; no position behind a row is learnt or seen, and none before it is filled."""
+    assert batch.keys() == {"input_ids", "labels", "attention_mask"}
+    assert batch["attention_mask"].sum(1).tolist() == lengths
+    assert all(mask[:length].all() for mask, length in zip(batch["attention_mask"], lengths, strict=True))
     assert batch["input_ids"].shape == batch["labels"].shape == (len(lengths), max(lengths))
     assert all((line[length:] == IGNORED).all() for line, length in zip(batch["labels"], lengths, strict=True))
     lines = zip(batch["input_ids"].tolist(), batch["labels"].tolist(), lengths, strict=True)

@@ -23,8 +23,9 @@ from reinstruct.serving import existing_model
 from reinstruct.stages.instruct import PutToModel
 from reinstruct.store import LocalStore
 from reinstruct.train.settings import Sft
-from reinstruct.train.several import PROCESSES
+from reinstruct.train.several import PROCESSES, processes_here, run_by
 from tests.conftest import tiny_model
+from tests.test_train_processes import job_in
 
 pytestmark = pytest.mark.slow
 
@@ -79,13 +80,12 @@ def test_several_processes_make_the_model_of_one_and_tell_how_far_they_are(tmp_p
 
 
 def test_an_error_of_theirs_is_told_in_words(tmp_path):
-    with pytest.raises(TrainingError, match=r"^step tuned, shard 0: no usable training example \(max_tokens is 2\)"):
-        tuned_by(2, tmp_path, plan_of(tmp_path, max_tokens=2), Moves())
+    job = job_in(tmp_path, tiny_model(tmp_path / "base"), settings=Sft(max_tokens=2))
+    with pytest.raises(TrainingError, match=r"^no usable training example \(max_tokens is 2\)"):
+        run_by(1, job)
 
 
 def test_a_number_of_processes_that_is_none_is_refused():
-    from reinstruct.train.several import processes_here
-
     assert processes_here({PROCESSES: "3"}) == 3
     with pytest.raises(RecipeError, match="REINSTRUCT_TRAIN_PROCESSES is 'two'; accepted: a whole number"):
         processes_here({PROCESSES: "two"})
