@@ -170,6 +170,7 @@ def test_show_prints_the_graph_and_makes_nothing(world: Path, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_files_that_are_not_read_are_told_apart_from_what_is_printed(world: Path, tmp_path: Path):
     folder = tmp_path / "docs"
     folder.mkdir()

@@ -42,6 +42,7 @@ def expect_same(block: bytes, columns=COLUMNS) -> bool:
     return table is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     rows=some.lists(ROWS, max_size=4),
@@ -55,6 +56,7 @@ def test_rows_are_those_of_the_row_by_row_road(rows, raw_unicode, spaces, end):
     expect_same("".join(lines).encode())
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     row=ROWS,

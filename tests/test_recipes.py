@@ -243,6 +243,7 @@ def test_it_makes_rows_and_running_again_asks_nothing(recipe, tmp_path, store):
         assert rows(store, outcome.data.step) == made
 
 
+@pytest.mark.slow
 def test_each_training_row_has_a_prompt_or_messages_and_a_target(recipe, tmp_path, store):
     examples: list[Example] = []
     for outcome in outcomes(recipe, tmp_path)[:2]:

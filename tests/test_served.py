@@ -201,6 +201,7 @@ def test_what_passes_is_tried_again(fault):
     assert len(server.calls) == 9
 
 
+@pytest.mark.slow
 def test_faults_at_random_lose_and_double_nothing():
     faults = [Status(500), Status(429), HangUp(), Half(), None, None, None, None]
     with FakeServer(lambda call: faults[zlib.crc32(f"{call.prompt}/{call.tries}".encode()) % 8]) as server:
