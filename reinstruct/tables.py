@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ROWS = 1024  # of a chunk and of a row group, at most
-CHUNK_BYTES, COLUMN_BYTES = 3 << 18, 3 << 16  # of whole rows in a chunk that is read, and where single columns are read
+CHUNK_BYTES = 3 << 18  # in a chunk that is read, but for the longest of rows
 _FEWEST = 64  # rows of a chunk, unless there are no more
 
 
@@ -161,7 +161,7 @@ def _rows_between(
         rows = parquet.metadata.row_group(group).num_rows
         if position < end and piece.start < position + rows:
             at = position
-            size = _chunk_rows(parquet.metadata.row_group(group), COLUMN_BYTES if columns else CHUNK_BYTES)
+            size = _chunk_rows(parquet.metadata.row_group(group))
             for batch in parquet.iter_batches(size, [group], list(columns) if columns else None, use_threads=False):
                 first, last = max(piece.start, at), min(end, at + batch.num_rows)
                 if first < last:
@@ -170,6 +170,6 @@ def _rows_between(
         position += rows
 
 
-def _chunk_rows(group: pq.RowGroupMetaData, size: int) -> int:
+def _chunk_rows(group: pq.RowGroupMetaData) -> int:
     """How many of a group's rows are read at once: of long texts fewer, as memory goes by bytes and not by rows."""
-    return min(ROWS, max(_FEWEST, size * group.num_rows // max(1, group.total_byte_size)))
+    return min(ROWS, max(_FEWEST, CHUNK_BYTES * group.num_rows // max(1, group.total_byte_size)))

@@ -25,7 +25,7 @@ from reinstruct.stages.shingles import FACTOR, Shingles, shingled
 from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
-_BYTES = 1 << 19  # of text, signed at once
+_BYTES = 1 << 20  # of text, signed at once
 _LINKS = 1 << 17  # held before those that are there twice are dropped
 
 
