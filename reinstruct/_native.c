@@ -8,8 +8,7 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
-#include <stdint.h>
-#include <string.h>
+#include "_utf8.h"
 
 #define FACTOR 0x9E3779B97F4A7C15ULL
 #define AS_IT_IS 4
@@ -18,14 +17,6 @@
 #define NOT_JUDGED UINT32_MAX
 #define ONES 0x0101010101010101ULL
 #define HIGHS 0x8080808080808080ULL
-
-/* The character at `at`, of well-formed UTF-8, and how many bytes it has. */
-static uint32_t character(const uint8_t *at, int *bytes) {
-    *bytes = *at < 0x80 ? 1 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : 4;
-    uint32_t code = *bytes == 1 ? *at : *at & (0x7Fu >> *bytes);
-    for (int byte = 1; byte < *bytes; byte++) code = code << 6 | (at[byte] & 63u);
-    return code;
-}
 
 /* The word that is being read: eight bytes at a time, the first in the lowest bits, are put into its key. */
 typedef struct { uint64_t key, eight, length; } Word;

@@ -2,15 +2,13 @@
 
 import array
 import random
-import zlib
-from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from reinstruct.stages import build_letters, compiled
+from reinstruct.stages import build_letters, compiled, screen
 from reinstruct.stages.near_duplicates import band_keys_in_columns
 from reinstruct.stages.shingles import Shingles, shingled, shingled_in_columns
 
@@ -42,8 +40,9 @@ def test_each_character_is_what_it_is_in_the_columns():
     assert by_row(shingled(texts, 1)) == by_row(shingled_in_columns(texts, 1))
 
 
-def test_the_table_that_is_shipped_is_the_one_that_is_built():
-    assert zlib.decompress((Path(compiled.__file__).parent / compiled.PACKAGED).read_bytes()) == build_letters.table()
+def test_the_tables_that_are_shipped_are_those_that_are_built():
+    assert compiled.packaged(compiled.LETTERS) == build_letters.table()
+    assert compiled.packaged(screen.CLASSES) == build_letters.classes()
 
 
 def test_a_word_is_mixed_from_all_of_its_bytes():

@@ -1,6 +1,7 @@
-"""Makes letters.z, which tells the compiled loop what each character is in a word, of what `spaced` makes of it.
+"""Makes letters.z, which tells a compiled loop what each character is in a word, of what `spaced` makes of it, and
+classes.z, which tells another what the classes of Polars' patterns hold.
 
-The one rule: letters.z is never edited. It is shipped because making it takes longer, and more memory, than judging a
+The one rule: they are never edited. They are shipped because making them takes longer, and more memory, than judging a
 thousand texts.
 
     python -m reinstruct.stages.build_letters
@@ -13,18 +14,30 @@ from pathlib import Path
 
 import polars as pl
 
-from reinstruct.stages.compiled import PACKAGED
+from reinstruct.stages.compiled import LETTERS
+from reinstruct.stages.screen import CLASSES
 from reinstruct.stages.spaced import spaced
 
 # As in _native.c:
 _AS_IT_IS, _BY_ITSELF, _UNKNOWN = 4, 128, 255
 _AT_ONCE = 0x8000  # characters
 _KNOWN = 4 * _AT_ONCE  # characters: nearly all that are written
+_PATTERNS = (r"\s", r"\p{Ll}", r"\p{Lu}", r"\w", r"\d")  # the classes of _advice.c, a bit each
 
 
 def table() -> bytes:
     """Four bytes for each of the first characters of Unicode; what they say, `_native.c` tells."""
     return b"".join(_letters_between(start, start + _AT_ONCE) for start in range(0, _KNOWN, _AT_ONCE))
+
+
+def classes() -> bytes:
+    """A byte for each of the first characters of Unicode; the last bit is for one that is in ASCII in lower case only."""
+    codes = [code for code in range(_KNOWN) if not 0xD800 <= code < 0xE000]  # those stand for no character
+    characters = pl.Series(map(chr, codes), dtype=pl.String)
+    held = [characters.str.contains(pattern) for pattern in _PATTERNS]
+    held.append(characters.str.to_lowercase().str.contains("[a-z]") & ~characters.str.contains("[A-Za-z]"))
+    all_bits = pl.select(sum(has.cast(pl.UInt8) * (1 << bit) for bit, has in enumerate(held))).to_series()
+    return bytes(pl.zeros(_KNOWN, pl.UInt8, eager=True).scatter(pl.Series(codes, dtype=pl.UInt32), all_bits))
 
 
 def _letters_between(start: int, end: int) -> bytes:
@@ -51,8 +64,9 @@ def _letters_between(start: int, end: int) -> bytes:
 
 
 def main() -> None:
-    """Write the file."""
-    (Path(__file__).parent / PACKAGED).write_bytes(zlib.compress(table(), 9))
+    """Write the files."""
+    for name, made in ((LETTERS, table()), (CLASSES, classes())):
+        (Path(__file__).parent / name).write_bytes(zlib.compress(made, 9))
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ except ImportError:  # installed where there was no C compiler
     band_keys = shingle_keys = None
 
 ShingleKeys = Callable[[Any, Any, bytes, int], tuple[bytearray, bytearray]]
-PACKAGED = "letters.z"  # beside this file; build_letters.py makes it
+LETTERS = "letters.z"
 _NOT_JUDGED = 2**32 - 1  # as in _native.c
 
 
 def shingled(texts: pl.Series, size: int, shingle_keys: ShingleKeys) -> tuple[pl.DataFrame, pl.Series]:
     """`row` and `len` of each text that has words, and the keys of the shingles of them all, text by text."""
     row = pl.int_range(len(texts), dtype=pl.UInt32, eager=True)
-    count, keys = _counted(texts, _letters(), size, shingle_keys)
+    count, keys = _counted(texts, packaged(LETTERS), size, shingle_keys)
     judged = count != _NOT_JUDGED
     if not judged.all():
         place, text = spaced(texts.filter(~judged))
@@ -52,6 +52,6 @@ def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
 
 
 @cache
-def _letters() -> bytes:
-    """For `_native`: how each of the known characters stands in a word."""
-    return zlib.decompress((Path(__file__).parent / PACKAGED).read_bytes())
+def packaged(name: str) -> bytes:
+    """A table beside this file that tells compiled loops of characters; build_letters.py makes it."""
+    return zlib.decompress((Path(__file__).parent / name).read_bytes())

@@ -76,7 +76,7 @@ def pronouns(text: pl.Expr, items: tuple[str, ...]) -> pl.Expr:
     """Whole words in lower case or with a capital; "US" is a country, "i.e." an abbreviation."""
     if not items:
         return pl.lit(0)
-    return count(text, rf"\b(?:{_spellings(items)})\b") - (count(text, r"\bi\.\s?e\b") if "i" in items else 0)
+    return count(text, rf"\b(?:{_any_of(items)})\b") - (count(text, r"\bi\.\s?e\b") if "i" in items else 0)
 
 
 def more_pronouns(text: pl.Expr, items: tuple[str, ...], most: int) -> tuple[pl.Expr, pl.Expr]:
@@ -84,15 +84,18 @@ def more_pronouns(text: pl.Expr, items: tuple[str, ...], most: int) -> tuple[pl.
 
     No pattern with \\b: on texts beyond ASCII it is five times slower.
     """
-    word = rf"(?:{_spellings(items)})(?:\W|$)"
+    word = rf"(?:{_any_of(items)})(?:\W|$)"
     more = rf"(?s)(?:^|\W){word}(?:(?:.*?\W)?{word}){{{most}}}"
     return text.str.contains(more), ~text.str.contains(r"i\.\s?e")
 
 
-def _spellings(items: tuple[str, ...]) -> str:
-    spellings = [spelling for item in items for spelling in (item, item[0].upper() + item[1:])]
-    longest_first = sorted(spellings, key=len, reverse=True)
-    return "|".join(re.escape(spelling).replace("'", "['’]") for spelling in longest_first)
+def spellings(items: tuple[str, ...]) -> list[str]:
+    """Each of the items in lower case and with a capital, the longest first."""
+    return sorted((spelling for item in items for spelling in (item, item[0].upper() + item[1:])), key=len, reverse=True)
+
+
+def _any_of(items: tuple[str, ...]) -> str:
+    return "|".join(re.escape(spelling).replace("'", "['’]") for spelling in spellings(items))
 
 
 def release_capital_words(text: pl.Expr) -> pl.Expr:

@@ -16,6 +16,7 @@ from reinstruct.records import Document, R
 from reinstruct.stage import Filter
 from reinstruct.stages import select
 from reinstruct.stages.limits import Limit, Step, first_limit, staged_reason
+from reinstruct.stages.screen import Screen, screened
 from reinstruct.stages.select import count
 from reinstruct.stages.verbs import VerbList
 
@@ -145,9 +146,19 @@ class SelectAdvice(Filter[Document]):
         )
 
     def reason(self) -> pl.Expr:
-        if not self.require_openers:
-            return self.reason_with((), ())
-        return self.reason_with(self.verbs.bases(), self.verbs.ing_forms())
+        verbs = (self.verbs.bases(), self.verbs.ing_forms()) if self.require_openers else ((), ())
+        in_columns, screen = self.reason_with(*verbs), self.screen(*verbs)
+        if self.compat or not screen.is_known():
+            return in_columns
+        return screened(screen, in_columns, self.prose.reason() if self.prose else None)
+
+    def screen(self, bases: Iterable[str], ing_forms: Iterable[str]) -> Screen:
+        """All rules but those of `prose`, for the compiled loop."""
+        style = (self.max_pronouns, self.pronoun_window, self.max_question_marks, self.max_capital_words)
+        openers = (self.require_openers, self.repeated_openers, self.min_verbs, self.max_verbs, self.extra_lines)
+        limits = (self.min_chars, self.max_chars, *style, *openers)
+        words = tuple(select.spellings(self.pronouns))
+        return Screen(limits, self.banned, words, frozenset(bases), frozenset(ing_forms))
 
     def reason_with(self, bases: Iterable[str], ing_forms: Iterable[str]) -> pl.Expr:
         """As `reason`, with the verbs given."""

@@ -1,0 +1,13 @@
+from typing_extensions import Buffer
+
+def advice_reasons(
+    views: Buffer,
+    buffers: tuple[Buffer, ...],
+    classes: Buffer,
+    limits: tuple[int, ...],
+    marks: tuple[bytes, ...],
+    pronouns: tuple[bytes, ...],
+    bases: frozenset[str],
+    ing_forms: frozenset[str],
+    /,
+) -> bytearray: ...
