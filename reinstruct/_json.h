@@ -3,9 +3,12 @@
 
 #include <stdint.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define DEEPEST 32
-#define SLACK 8 /* bytes that copying may write behind a string */
+#define SLACK 16 /* bytes that copying may write behind a string */
 
 typedef struct { const uint8_t *at, *end; } Json;
 
@@ -103,14 +106,34 @@ static int escape(Json *json, uint8_t *out) {
     }
 }
 
-/* Copy bytes up to the next special one, eight at a time where there are as many; where the copy ends. */
+#ifdef __SSE2__
+#define AT_ONCE 16
+typedef __m128i Run;
+
+/* A bit for each byte of a run that is special. */
+static inline unsigned specials(Run run) {
+    Run quote = _mm_cmpeq_epi8(run, _mm_set1_epi8('"')), slash = _mm_cmpeq_epi8(run, _mm_set1_epi8('\\'));
+    Run other = _mm_cmplt_epi8(run, _mm_set1_epi8(0x20)); /* signed: those over 127, too */
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), other));
+}
+#define FIRST(found) __builtin_ctz(found)
+#else
+#define AT_ONCE 8
+typedef uint64_t Run;
+
+static inline uint64_t specials(Run run) {
+    return special(little(run));
+}
+#define FIRST(found) (__builtin_ctzll(found) / 8) /* the lowest is exact; those above it may be wrong */
+#endif
+
+/* Copy bytes up to the next special one, many at a time where there are as many; where the copy ends. */
 static inline uint8_t *plain(Json *json, uint8_t *to, int step) {
-    for (uint64_t eight; json->end - json->at >= 8; json->at += 8, to += 8 * step) {
-        memcpy(&eight, json->at, 8);
-        memcpy(to, &eight, 8);
-        uint64_t found = special(little(eight));
-        if (!found) continue;
-        int bytes = __builtin_ctzll(found) / 8; /* the lowest is exact; those above it may be wrong */
+    for (Run run; json->end - json->at >= AT_ONCE; json->at += AT_ONCE, to += AT_ONCE * step) {
+        memcpy(&run, json->at, AT_ONCE);
+        memcpy(to, &run, AT_ONCE);
+        if (!specials(run)) continue;
+        int bytes = FIRST(specials(run));
         json->at += bytes;
         return to + bytes * step;
     }

@@ -11,8 +11,16 @@ static inline uint32_t character(const uint8_t *at, int *bytes) {
     return code;
 }
 
-static inline Py_ssize_t characters(const uint8_t *text, Py_ssize_t length) {
-    Py_ssize_t count = 0;
-    for (Py_ssize_t byte = 0; byte < length; byte++) count += (text[byte] & 0xC0) != 0x80;
+#define AT_ONCE 192 /* fewer than a byte counts, so that compilers count sixteen at a time */
+
+/* How many characters a text of so many bytes has. */
+static inline Py_ssize_t characters(const uint8_t *text, Py_ssize_t bytes) {
+    Py_ssize_t count = bytes;
+    for (; bytes >= AT_ONCE; bytes -= AT_ONCE, text += AT_ONCE) {
+        uint8_t followers = 0;
+        for (int byte = 0; byte < AT_ONCE; byte++) followers += (int8_t)text[byte] < -64;
+        count -= followers;
+    }
+    for (Py_ssize_t byte = 0; byte < bytes; byte++) count -= (int8_t)text[byte] < -64;
     return count;
 }

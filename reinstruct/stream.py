@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
 from msgspec.structs import replace
 
 from reinstruct.commit import Count
@@ -20,6 +19,7 @@ from reinstruct.form import WrongForm, formed
 from reinstruct.identity import describe, digest
 from reinstruct.llm import LLM, Reply, Request
 from reinstruct.records import Drop, Made, Rejected
+from reinstruct.rejected import rejected_row, split_by_reason
 from reinstruct.replies import ReplyLog, request_key
 from reinstruct.stage import Ask, Filter, Transform, record_types
 from reinstruct.tables import ROWS, Chunk, joined, of_frame
@@ -28,7 +28,6 @@ from reinstruct.usage import Meter
 if TYPE_CHECKING:
     import polars as pl
 
-BEGINNING = 500  # characters of a rejected text that are stored where the input holds the whole
 FILTERED_ROWS, FILTERED_BYTES = 4096, 8 << 20  # that a filter judges at once: each call has a price of its own
 
 
@@ -72,42 +71,6 @@ def label(stages: Sequence[Any], number: int) -> str:
     name = type(stages[number]).__name__
     earlier = sum(type(stage).__name__ == name for stage in stages[:number])
     return f"{name}-{earlier + 1}" if earlier else name
-
-
-def rejected_row(record: Any, stage: str, drop: Drop) -> Rejected:
-    """The stored form of a rejection."""
-    return Rejected(
-        id=record.id, stage=stage, reason=drop.reason, detail=drop.detail, record=msgspec.json.encode(record).decode()
-    )
-
-
-def split_by_reason(frame: pl.DataFrame, stage: str, *, in_input: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Columns with a `reason` and maybe a `detail` column -> kept rows, and rejected rows in their stored form.
-
-    `in_input`: the rows stand whole in the stage's input, under the same ids; of long texts the beginning is stored.
-    """
-    import polars as pl
-
-    said = [name for name in ("reason", "detail") if name in frame.columns]
-    kept = frame.filter(pl.col("reason").is_null()).drop(said)
-    dropped = frame.filter(pl.col("reason").is_not_null())
-    texts = [name for name, kind in kept.schema.items() if in_input and kind == pl.String and name != "id"]
-    records = dropped.drop(said).with_columns(_beginning(pl.col(name)) for name in texts)
-    rejected = dropped.select(
-        id="id",
-        stage=pl.lit(stage),
-        reason="reason",
-        detail=pl.col("detail").fill_null("") if "detail" in said else pl.lit(""),
-        record=records.select(pl.struct(pl.all()).struct.json_encode()).to_series(),
-    )
-    return kept, rejected
-
-
-def _beginning(text: pl.Expr) -> pl.Expr:
-    import polars as pl
-
-    cut = text.str.slice(0, BEGINNING)
-    return pl.when(cut.str.len_bytes() < text.str.len_bytes()).then(cut + "…").otherwise(cut)
 
 
 def _filtered(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reinstruct.records import Document, Rejected
+from reinstruct.rejected import BEGINNING
 from reinstruct.stage import Transform
 from reinstruct.stages.text import KeepLengths
-from reinstruct.stream import BEGINNING, FILTERED_ROWS, Tally, run_stages
+from reinstruct.stream import FILTERED_ROWS, Tally, run_stages
 from reinstruct.tables import Chunk, joined
 
 LONG = "The mill stands by the river. " * 100

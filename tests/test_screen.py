@@ -18,13 +18,56 @@ BASES, ING_FORMS = ("mix", "do", "add", "ca", "step", "a", "pre-heat"), ("mixing
 PIECES = some.one_of(
     some.sampled_from(
         (
-            *("mix", "Mixing", "adding ", "do", "don't", "Don’t", "can't", "n't", "N’T", "ain't-so", "pre-heat", "a-b'c"),
-            *("step", "Step 3:", "step 12 – ", "day1.", "rule 1234.", "tip ٣)", "1.", "12)", "1 —", "(2)", "a)", "b. ", "(c) "),
-            *("- ", "• ", "“", "‘", "([", "* ", "> ", "#", "...", "…", "®", "&"),
-            *("we", "We", "our", "i", "I", "I've", "i’ve", "i'vex", "we'i", "us", "US", "Us", "weird", "éwe", "we_", "my9"),
-            *("i.e", "i. e", "i.\ne", "i.  e", "i.\r\n \ne", "i.ex", "I.e", "i.e.", "i.e\U000e0001", "we\U000e0001"),
-            *("?", "？", "NASA", "NA", "Na", "A-B", "É Ü", "ÉÜ", "ǅA", "中文", "\u212a", "İ", "\U0002b820", "ᾳ", "ß", "é", "ª"),
-            *("\n", "\r\n", "\r", "\n\n", " \n\t\n", "\n\u2003\n", "\x0b", "\x85", "\u2028", "\u200b", "\u200d", " ", "  ", "\xa0"),
+            *(
+                "mix",
+                "Mixing",
+                "adding ",
+                "do",
+                "don't",
+                "Don’t",
+                "can't",
+                "n't",
+                "N’T",
+                "ain't-so",
+                "pre-heat",
+                "a-b'c",
+            ),
+            *("step", "Step 3:", "step 12 – ", "day1.", "rule 1234.", "tip ٣)", "1.", "12)", "1 —", "(2)", "a)", "b. "),
+            *("(c) ", "- ", "• ", "“", "‘", "([", "* ", "> ", "#", "...", "…", "®", "&", "mİ", "do-\u212a", "mix-"),
+            *("we", "We", "our", "i", "I", "I've", "i’ve", "i'vex", "we'i", "us", "US", "Us", "weird", "éwe", "we_"),
+            *(
+                "my9",
+                "i.e",
+                "i. e",
+                "i.\ne",
+                "i.  e",
+                "i.\r\n \ne",
+                "i.ex",
+                "I.e",
+                "i.e.",
+                "i.e\U000e0001",
+                "we\U000e0001",
+            ),
+            *(
+                "?",
+                "？",
+                "NASA",
+                "NA",
+                "Na",
+                "A-B",
+                "É Ü",
+                "ÉÜ",
+                "ǅA",
+                "中文",
+                "\u212a",
+                "İ",
+                "\U0002b820",
+                "ᾳ",
+                "ß",
+                "ª",
+            ),
+            *("é", "é\x7fwe", "\n", "\r\n", "\r", "\n\n", " \n\t\n", "\n\u2003\n", "\x0b", "\x85", "\u2028", "\u200b"),
+            *("\u200d", " ", "  ", "\xa0"),
         )
     ),
     some.characters(codec="utf-8"),
@@ -132,5 +175,7 @@ def test_views_and_strings_that_cannot_be_are_errors():
         loop(b"", (), b"12345", limits, (), (), frozenset(), frozenset())
     with pytest.raises(ValueError, match="empty"):
         loop(b"", (), classes, limits, (b"",), (), frozenset(), frozenset())
+    with pytest.raises(ValueError, match="not in order"):
+        loop(b"", (), classes, limits, (b"b", b"a"), (), frozenset(), frozenset())
     with pytest.raises(ValueError, match="more than 64"):
         loop(b"", (), classes, limits, (b"x",) * 65, (), frozenset(), frozenset())

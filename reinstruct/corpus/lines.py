@@ -14,7 +14,7 @@ from typing import NamedTuple
 from reinstruct.corpus.source import WHOLE, Range
 from reinstruct.records import Drop
 
-BLOCK = 2 << 20
+BLOCK = 1 << 20
 MAX_LINE = 256 << 20  # bytes, decompressed: no row is this long, and a file without newlines would fill the memory
 SHOWN = 2000  # bytes of a longer line that are kept, to be looked at
 TOO_LONG = "line_too_long"

@@ -19,6 +19,7 @@ from xxhash import xxh3_64_hexdigest
 
 from reinstruct.corpus.fields import Columns, content_id
 from reinstruct.records import Document, schema
+from reinstruct.views import text_array
 
 try:
     from reinstruct._lines import text_columns as text_columns
@@ -52,7 +53,7 @@ class DocumentLines:
         found = self._compiled(raw, self._names, self._fields.index("id"))
         if found is None:
             return None
-        arrays = {field: _text_array(*buffers) for field, buffers in zip(self._fields, found, strict=True)}
+        arrays = {field: text_array(*buffers) for field, buffers in zip(self._fields, found, strict=True)}
         return _table(arrays)
 
     def _decoded(self, raw: bytes) -> pa.Table | None:
@@ -125,12 +126,6 @@ def content_ids(text: Any) -> list[str]:
     offsets = memoryview(buffers[1]).cast("i")[text.offset : text.offset + size + 1]
     data = memoryview(buffers[2])
     return [xxh3_64_hexdigest(data[start:end]) for start, end in pairwise(offsets)]
-
-
-def _text_array(offsets: bytearray, data: bytearray) -> Any:
-    """The buffers as a column, not copied."""
-    size = len(offsets) // 4 - 1
-    return pa.Array.from_buffers(pa.string(), size, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def _table(arrays: dict[str, Any]) -> pa.Table:

@@ -31,7 +31,7 @@ def table() -> bytes:
 
 
 def classes() -> bytes:
-    """A byte for each of the first characters of Unicode; the last bit is for one that is in ASCII in lower case only."""
+    """A byte for each of the first characters of Unicode; the last bit is for one that is of ASCII in lower case."""
     codes = [code for code in range(_KNOWN) if not 0xD800 <= code < 0xE000]  # those stand for no character
     characters = pl.Series(map(chr, codes), dtype=pl.String)
     held = [characters.str.contains(pattern) for pattern in _PATTERNS]

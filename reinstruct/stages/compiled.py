@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from reinstruct.stages.spaced import end_to_end, spaced
+from reinstruct.views import unsigned
 
 try:
     from reinstruct._native import band_keys as band_keys
@@ -44,11 +45,6 @@ def _counted(texts: pl.Series, letters: bytes, size: int, shingle_keys: ShingleK
     own = memoryview(offsets)[arrow.offset * 8 : (arrow.offset + len(arrow) + 1) * 8]
     counts, keys = shingle_keys(data or b"", own, letters, size)
     return unsigned(counts, pa.uint32(), 4), unsigned(keys, pa.uint64(), 8)
-
-
-def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
-    """A series of the numbers in the buffer, not copied."""
-    return pl.Series(pa.Array.from_buffers(kind, memoryview(numbers).nbytes // width, [None, pa.py_buffer(numbers)]))
 
 
 @cache

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from reinstruct.stages.compiled import packaged, unsigned
+from reinstruct.stages.compiled import packaged
+from reinstruct.views import unsigned, views_of
 
 try:
     from reinstruct._advice import advice_reasons as advice_reasons
@@ -28,7 +28,6 @@ REASONS = (  # in the order of _advice.c, behind 0 for a text that passes
 _UNKNOWN = 255
 _MOST = 64  # strings of a kind
 _PLAIN_WORD = re.compile("[a-zA-Z]+(?:'[a-zA-Z]+)*")
-_VIEWS = pl.CompatLevel.newest()  # texts as Polars has them, so that none is copied
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,11 @@ def _judged(texts: pl.Series, judge: pl.Expr) -> pl.Series:
 def _said(texts: pl.Series, screen: Screen) -> pl.Series:
     """A number of a reason for each text."""
     assert advice_reasons is not None
-    _, views, *buffers = texts.to_arrow(compat_level=_VIEWS).buffers()
     marks, pronouns = (tuple(_encoded(strings)) for strings in (screen.marks, screen.pronouns))
     given = (packaged(CLASSES), screen.limits, marks, pronouns, screen.bases, screen.ing_forms)
-    return unsigned(advice_reasons(views or b"", tuple(buffers), *given), pa.uint8(), 1)
+    return unsigned(advice_reasons(*views_of(texts), *given), pa.uint8(), 1)
 
 
 def _encoded(strings: Iterable[str]) -> Iterable[bytes]:
-    return (string.encode() for string in strings)
+    """In the order of their first bytes, and otherwise as they were."""
+    return sorted((string.encode() for string in strings), key=lambda string: string[0])

@@ -91,7 +91,9 @@ def more_pronouns(text: pl.Expr, items: tuple[str, ...], most: int) -> tuple[pl.
 
 def spellings(items: tuple[str, ...]) -> list[str]:
     """Each of the items in lower case and with a capital, the longest first."""
-    return sorted((spelling for item in items for spelling in (item, item[0].upper() + item[1:])), key=len, reverse=True)
+    return sorted(
+        (spelling for item in items for spelling in (item, item[0].upper() + item[1:])), key=len, reverse=True
+    )
 
 
 def _any_of(items: tuple[str, ...]) -> str:
