@@ -7,12 +7,15 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
+#include <stdlib.h>
 #include "_json.h"
 
 #define MOST_NAMES 64
 
-/* A column's values end to end, and the row's own from `start`; `rank` says which of its names it came from. */
-typedef struct { char *data; int32_t *offsets; Py_ssize_t size, start; int rank; } Column;
+/* A column's values end to end in `room` bytes, and the row's own from `start`; `rank` says which of its names it came
+   from. The first column has room for all of the block. Others, which are mostly small, get more when they need it:
+   memory that is touched for the first time costs more than what is done with it. */
+typedef struct { char *data; int32_t *offsets; Py_ssize_t size, start, room; int rank; } Column;
 
 /* A name in the lines that fills a column; those with a lower rank go first. `is_id`: whole numbers are taken, too. */
 typedef struct { const char *name; Py_ssize_t length; int column, rank, is_id; } Name;
@@ -44,6 +47,24 @@ static Py_ssize_t text_or_number(Json *json, uint8_t *out) {
     return string(json, out);
 }
 
+/* Room for so many bytes behind `start`; 0 if there is no memory. */
+static int make_room(Column *column, Py_ssize_t bytes) {
+    Py_ssize_t wanted = column->start + bytes + SLACK;
+    if (wanted <= column->room) return 1;
+    wanted = wanted > 2 * column->room ? wanted : 2 * column->room;
+    char *data = realloc(column->data, wanted);
+    if (!data) return 0;
+    column->data = data;
+    column->room = wanted;
+    return 1;
+}
+
+/* How many bytes the text or number takes that begins here, at most; -1 if there is none. */
+static Py_ssize_t bytes_ahead(const Json *json) {
+    Json ahead = *json;
+    return text_or_number(&ahead, NULL) < 0 ? -1 : ahead.at - json->at;
+}
+
 /* The value of a name: put into its column unless a better name has filled it. */
 static int fill(Reader *reader, const Name *name) {
     Json *json = &reader->json;
@@ -53,6 +74,10 @@ static int fill(Reader *reader, const Name *name) {
     if (*json->at == 'n') return word(json, "null");
     if (*json->at != '"' && !name->is_id) return 0;
     int is_better = name->rank < column->rank;
+    if (is_better && name->column) {
+        Py_ssize_t most = bytes_ahead(json);
+        if (most < 0 || !make_room(column, most)) return 0;
+    }
     Py_ssize_t bytes = text_or_number(json, is_better ? (uint8_t *)column->data + column->start : NULL);
     if (bytes < 0) return 0;
     if (!is_better) return 1;
@@ -152,23 +177,26 @@ static int learn_names(PyObject *columns, Py_ssize_t id_column, Name *names) {
     return count;
 }
 
-/* Buffers for a column: a list of its offsets and its bytes, which are cut when all is read. */
+/* Byte arrays of a column: its offsets and its bytes, which are cut when all is read; those of others than the first are
+   put into the second then. */
 static PyObject *new_column(Column *column, Py_ssize_t rows, Py_ssize_t bytes) {
     PyObject *offsets = PyByteArray_FromStringAndSize(NULL, (rows + 1) * 4);
-    PyObject *data = PyByteArray_FromStringAndSize(NULL, bytes + SLACK);
+    PyObject *data = PyByteArray_FromStringAndSize(NULL, bytes);
     PyObject *both = offsets && data ? PyTuple_Pack(2, offsets, data) : NULL;
-    if (both) {
-        *column = (Column){.offsets = (int32_t *)PyByteArray_AsString(offsets), .data = PyByteArray_AsString(data)};
-        column->offsets[0] = 0;
-    }
+    *column = (Column){.offsets = both ? (int32_t *)PyByteArray_AsString(offsets) : NULL};
+    if (both && bytes) column->data = PyByteArray_AsString(data);
+    if (both) column->offsets[0] = 0;
     Py_XDECREF(offsets);
     Py_XDECREF(data);
     return both;
 }
 
 static int cut(PyObject *both, const Column *column, Py_ssize_t rows) {
-    if (PyByteArray_Resize(PyTuple_GetItem(both, 0), (rows + 1) * 4)) return -1;
-    return PyByteArray_Resize(PyTuple_GetItem(both, 1), column->size);
+    PyObject *data = PyTuple_GetItem(both, 1);
+    int is_own = column->room > 0;
+    if (PyByteArray_Resize(PyTuple_GetItem(both, 0), (rows + 1) * 4) || PyByteArray_Resize(data, column->size)) return -1;
+    if (is_own) memcpy(PyByteArray_AsString(data), column->data, column->size);
+    return 0;
 }
 
 static PyObject *read_columns(Reader *reader, Column *columns, const Py_buffer *block) {
@@ -176,7 +204,7 @@ static PyObject *read_columns(Reader *reader, Column *columns, const Py_buffer *
     PyObject *found = PyTuple_New(reader->column_count);
     Py_ssize_t most = most_rows(first, end), rows;
     for (int n = 0; found && n < reader->column_count; n++) {
-        PyObject *both = new_column(&columns[n], most, block->len);
+        PyObject *both = new_column(&columns[n], most, n ? 0 : block->len + SLACK);
         if (!both || PyTuple_SetItem(found, n, both)) Py_CLEAR(found);
     }
     if (!found) return NULL;
@@ -185,6 +213,7 @@ static PyObject *read_columns(Reader *reader, Column *columns, const Py_buffer *
     Py_END_ALLOW_THREADS
     for (int n = 0; found && rows > 0 && n < reader->column_count; n++)
         if (cut(PyTuple_GetItem(found, n), &columns[n], rows)) Py_CLEAR(found);
+    for (int n = 1; n < reader->column_count; n++) free(columns[n].data);
     if (rows > 0) return found;
     Py_DECREF(found);
     Py_RETURN_NONE;

@@ -18,7 +18,7 @@ try:
 except ImportError:  # installed where there was no C compiler
     json_objects = None
 
-BEGINNING = 500  # characters of a rejected text that are stored where the input holds the whole
+BEGINNING = 300  # characters of a rejected text that are stored where the input holds the whole
 JsonObjects = Callable[[tuple[Any, ...]], tuple[bytearray, bytearray]]
 
 

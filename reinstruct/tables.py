@@ -61,14 +61,16 @@ def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
 def joined(chunks: Iterable[Chunk], rows: int, size: int) -> Iterator[Chunk]:
     """The chunks in order, put together until one has so many rows or bytes (of Arrow); nothing is copied."""
     held: list[Chunk] = []
+    bytes_held = 0
     for chunk in chunks:
         if held and held[0].record_type is not chunk.record_type:
             yield _one(held)
-            held = []
+            held, bytes_held = [], 0
         held.append(chunk)
-        if sum(map(len, held)) >= rows or sum(part.arrow.nbytes for part in held) >= size:
+        bytes_held += chunk.arrow.nbytes
+        if sum(map(len, held)) >= rows or bytes_held >= size:
             yield _one(held)
-            held = []
+            held, bytes_held = [], 0
     if held:
         yield _one(held)
 

@@ -130,11 +130,18 @@ def content_ids(text: Any) -> list[str]:
 
 def _table(arrays: dict[str, Any]) -> pa.Table:
     """The columns as documents, with an id of its content for each that has none."""
-    without = pc.equal(arrays["id"], "")
-    if pc.any(without).as_py():
-        made = pa.array(content_ids(arrays["text"]), pa.string())
-        arrays = {**arrays, "id": pc.if_else(without, made, arrays["id"])}
+    arrays = {**arrays, "id": _with_ids(arrays["id"], arrays["text"])}
     return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _with_ids(ids: Any, text: Any) -> Any:
+    given = pc.sum(pc.binary_length(ids)).as_py()
+    if not given:
+        return pa.array(content_ids(text), pa.string())
+    without = pc.equal(ids, "")
+    if not pc.any(without).as_py():
+        return ids
+    return pc.if_else(without, pa.array(content_ids(text), pa.string()), ids)
 
 
 def of_columns(batch: pa.RecordBatch, columns: Columns) -> pa.Table | None:
