@@ -4,6 +4,7 @@
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 #include "_json.h"
+#include "_utf8.h"
 #include "_views.h"
 
 #define MOST 64     /* columns */
@@ -15,14 +16,6 @@
 typedef struct { const char *name; Py_ssize_t length, most; Views texts; } Column;
 
 typedef struct { Column columns[MOST]; Py_ssize_t count, rows; } Rows;
-
-/* Behind the first `most` characters. */
-static const uint8_t *end_of_beginning(Text text, Py_ssize_t most) {
-    if (!most || text.end - text.at <= most) return text.end;
-    for (const uint8_t *at = text.at; at < text.end; at++)
-        if ((*at & 0xC0) != 0x80 && most-- == 0) return at;
-    return text.end;
-}
 
 /* A character that JSON has no plain form for; behind it. */
 static uint8_t *escaped(uint8_t byte, uint8_t *to) {
@@ -58,7 +51,7 @@ static uint8_t *object(const Rows *rows, Py_ssize_t row, uint8_t *to) {
     for (Py_ssize_t n = 0; n < rows->count; n++) {
         const Column *column = &rows->columns[n];
         Text text = text_at(&column->texts, row);
-        const uint8_t *end = end_of_beginning(text, column->most);
+        const uint8_t *end = column->most ? behind_characters(text.at, text.end, column->most) : text.end;
         to = put(to, n ? ",\"" : "{\"", 2);
         to = put(to, column->name, column->length);
         to = quoted((Text){text.at, end}, put(to, "\":\"", 3));

@@ -11,16 +11,28 @@ static inline uint32_t character(const uint8_t *at, int *bytes) {
     return code;
 }
 
-#define AT_ONCE 192 /* fewer than a byte counts, so that compilers count sixteen at a time */
+#define COUNTED 64 /* bytes whose followers are counted at once, so that compilers take sixteen at a time */
+
+/* How many of the next bytes are not the first of a character. */
+static inline uint8_t followers(const uint8_t *at) {
+    uint8_t count = 0; /* not wider: that would be slower */
+    for (int byte = 0; byte < COUNTED; byte++) count += (int8_t)at[byte] < -64;
+    return count;
+}
 
 /* How many characters a text of so many bytes has. */
 static inline Py_ssize_t characters(const uint8_t *text, Py_ssize_t bytes) {
     Py_ssize_t count = bytes;
-    for (; bytes >= AT_ONCE; bytes -= AT_ONCE, text += AT_ONCE) {
-        uint8_t followers = 0;
-        for (int byte = 0; byte < AT_ONCE; byte++) followers += (int8_t)text[byte] < -64;
-        count -= followers;
-    }
+    for (; bytes >= COUNTED; bytes -= COUNTED, text += COUNTED) count -= followers(text);
     for (Py_ssize_t byte = 0; byte < bytes; byte++) count -= (int8_t)text[byte] < -64;
     return count;
+}
+
+/* Behind the first `most` characters of a text, or its end. */
+static inline const uint8_t *behind_characters(const uint8_t *at, const uint8_t *end, Py_ssize_t most) {
+    if (end - at <= most) return end;
+    for (; most >= COUNTED && end - at >= COUNTED; at += COUNTED) most -= COUNTED - followers(at);
+    for (; at < end; at++)
+        if ((int8_t)*at >= -64 && most-- == 0) return at;
+    return end;
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -124,6 +125,7 @@ def question(record: Pair | Instruction) -> str:
     return f"{record.instruction}\n\n{record.input}" if record.input else record.instruction
 
 
+@cache
 def schema(record_type: type[Any]) -> pa.Schema:
     """Arrow schema of a record type, one field per struct field, in order."""
     import pyarrow as pa

@@ -55,7 +55,8 @@ class Chunk:
 def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
     """Columns back to a chunk with the record type's own Arrow schema."""
     wanted = schema(record_type)
-    return Chunk(record_type, table=frame.select(wanted.names).to_arrow().cast(wanted))
+    columns = [frame.get_column(field.name).to_arrow().cast(field.type) for field in wanted]
+    return Chunk(record_type, table=pa.Table.from_arrays(columns, schema=wanted))
 
 
 def joined(chunks: Iterable[Chunk], rows: int, size: int) -> Iterator[Chunk]:
