@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute
 
-from reinstruct.records import Drop, Rejected
+from reinstruct.records import Drop, Rejected, schema
 from reinstruct.views import text_array, views_of
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ except ImportError:  # installed where there was no C compiler
     json_objects = None
 
 BEGINNING = 300  # characters of a rejected text that are stored where the input holds the whole
+pc: Any = pyarrow.compute
 JsonObjects = Callable[[tuple[Any, ...]], tuple[bytearray, bytearray]]
 
 
@@ -29,37 +32,50 @@ def rejected_row(record: Any, stage: str, drop: Drop) -> Rejected:
     )
 
 
-def split_by_reason(frame: pl.DataFrame, stage: str, *, in_input: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+def split_by_reason(judged: pl.DataFrame, stage: str, *, in_input: bool) -> tuple[pl.DataFrame, pa.Table]:
     """Columns with a `reason` and maybe a `detail` column -> kept rows, and rejected rows in their stored form.
 
     `in_input`: the rows stand whole in the stage's input, under the same ids; of long texts the beginning is stored.
     """
-    import polars as pl
-
-    said = [name for name in ("reason", "detail") if name in frame.columns]
-    is_kept = frame["reason"].is_null()
-    kept = frame.filter(is_kept).drop(said)
-    dropped = frame.filter(~is_kept)
-    rejected = dropped.select(
-        id="id",
-        stage=pl.lit(stage),
-        reason="reason",
-        detail=pl.col("detail").fill_null("") if "detail" in said else pl.lit(""),
-        record=as_json(dropped.drop(said), BEGINNING if in_input else 0),
+    is_kept = judged.get_column("reason").is_null()
+    kept, dropped = (_rows(judged, which) for which in (is_kept, ~is_kept))
+    said = {name: _as_text(dropped.pop(name)) for name in ("reason", "detail") if name in dropped}
+    return _frame(kept, without=said), pa.table(
+        {
+            "id": _as_text(dropped["id"]),
+            "stage": pa.repeat(stage, len(dropped["id"])),
+            "reason": said["reason"],
+            "detail": pc.fill_null(said["detail"], "") if "detail" in said else pa.repeat("", len(dropped["id"])),
+            "record": _as_text(as_json(_frame(dropped), BEGINNING if in_input else 0)),
+        },
+        schema=schema(Rejected),
     )
-    return kept, rejected
 
 
 def as_json(rows: pl.DataFrame, most: int, json_objects: JsonObjects | None = json_objects) -> pl.Series:
     """Each row as a JSON object, with the first `most` characters of its texts, but for the id, or all of them if 0."""
     import polars as pl
 
-    if json_objects is None or not all(
-        rows[name].dtype == pl.String and not rows[name].null_count() for name in rows.columns
-    ):
+    texts = [column for column in rows.iter_columns() if column.dtype == pl.String and not column.null_count()]
+    if json_objects is None or len(texts) < rows.width:
         return _in_columns(rows, most)
-    columns = ((name, 0 if name == "id" else most, *views_of(rows[name])) for name in rows.columns)
+    columns = ((text.name, 0 if text.name == "id" else most, *views_of(text)) for text in texts)
     return pl.Series(text_array(*json_objects(tuple(columns))))
+
+
+# Columns are taken one by one: a query takes longer to plan than such a batch to filter.
+def _rows(judged: pl.DataFrame, which: pl.Series) -> dict[str, pl.Series]:
+    return {column.name: column.filter(which) for column in judged.iter_columns()}
+
+
+def _frame(columns: dict[str, pl.Series], without: Collection[str] = ()) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame([column for name, column in columns.items() if name not in without])
+
+
+def _as_text(column: pl.Series) -> Any:
+    return column.to_arrow().cast(pa.string())
 
 
 def _in_columns(rows: pl.DataFrame, most: int) -> pl.Series:

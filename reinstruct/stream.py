@@ -5,6 +5,7 @@ The rule: rows leave in the order they came, whatever order replies arrive in, s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -88,8 +89,8 @@ def judge_chunk(
 ) -> Chunk:
     """The rows of a frame without a reason; those with one go to the tally."""
     kept, rejected = split_by_reason(judged, count.stage, in_input=in_input)
-    tally.reject(of_frame(rejected, Rejected))
-    for name, n in rejected["reason"].value_counts().sort("reason").iter_rows():
+    tally.reject(Chunk(Rejected, table=rejected))
+    for name, n in sorted(Counter(rejected.column("reason").to_pylist()).items()):
         count.rejected[name] = count.rejected.get(name, 0) + n
     count.read += len(judged)
     count.kept += len(kept)

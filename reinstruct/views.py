@@ -14,8 +14,10 @@ def views_of(texts: pl.Series) -> tuple[Any, tuple[Any, ...]]:
     """Sixteen bytes for each text, and the buffers that those name. No text may be null."""
     import polars as pl
 
-    _, views, *buffers = texts.to_arrow(compat_level=pl.CompatLevel.newest()).buffers()
-    return views or b"", tuple(buffers)
+    array = texts.to_arrow(compat_level=pl.CompatLevel.newest())
+    _, views, *buffers = array.buffers()
+    first, last = 16 * array.offset, 16 * (array.offset + len(array))
+    return memoryview(views or b"")[first:last], tuple(buffers)
 
 
 def text_array(offsets: bytearray, data: bytearray) -> Any:

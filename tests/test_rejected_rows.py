@@ -1,12 +1,16 @@
 """What is stored of a rejected row: all of it, or the beginning where the input holds the whole."""
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+import pytest
+
 from reinstruct.records import Document, Rejected
-from reinstruct.rejected import BEGINNING
+from reinstruct.rejected import BEGINNING, as_json, json_objects
 from reinstruct.stage import Transform
 from reinstruct.stages.text import KeepLengths
 from reinstruct.stream import FILTERED_ROWS, Tally, run_stages
@@ -51,3 +55,39 @@ def test_chunks_are_joined_in_order_up_to_a_size():
         row.id for chunk in chunks for row in chunk.rows or ()
     ]
     assert [len(chunk) for chunk in joined(iter(chunks), FILTERED_ROWS, 400)] == [6, 6, 3]
+
+
+@pytest.mark.skipif(json_objects is None, reason="the package was installed without a C compiler")
+@pytest.mark.parametrize("most", [0, 1, 7, 63, 64, 65, 200])
+def test_the_compiled_loop_writes_what_polars_writes(most):
+    draw = random.Random(most)
+    characters = [*map(chr, range(0x20)), *'"\\/ abc\x7f\xa0é中👍\u2028\u0301\ufeff']
+    texts = ["".join(draw.choices(characters, k=draw.randrange(300))) for _ in range(200)]
+    rows = pl.DataFrame({"id": texts, "text": texts[::-1], "url": ["a" * n for n in range(200)]})
+    for some in (rows, rows.slice(3, 5), rows.head(0), pl.concat([rows, rows], rechunk=False)):
+        written = as_json(some, most)
+        assert written.to_list() == as_json(some, most, json_objects=None).to_list()
+        if not most:
+            assert [json.loads(row) for row in written] == some.to_dicts()
+
+
+def test_rows_that_are_not_all_texts_are_json_too():
+    rows = pl.DataFrame({"id": ["1", "2"], "text": ["x" * 9, None], "scores": [[1.5], []]})
+    assert [json.loads(row) for row in as_json(rows, 5)] == [
+        {"id": "1", "text": "xxxxx…", "scores": [1.5]},
+        {"id": "2", "text": None, "scores": []},
+    ]
+
+
+@pytest.mark.skipif(json_objects is None, reason="the package was installed without a C compiler")
+def test_columns_that_cannot_be_are_errors():
+    one, two = (pl.Series(["x"] * n).to_arrow(compat_level=pl.CompatLevel.newest()).buffers()[1] for n in (1, 2))
+    assert json_objects is not None
+    with pytest.raises(ValueError, match="different lengths"):
+        json_objects((("a", 1, one, ()), ("b", 1, two, ())))
+    with pytest.raises(ValueError, match="-1 characters"):
+        json_objects((("a", -1, one, ()),))
+    with pytest.raises(ValueError, match="more than 64"):
+        json_objects((("a", 1, one, ()),) * 65)
+    with pytest.raises(ValueError, match="does not lie in its buffer"):
+        json_objects((("a", 1, (99).to_bytes(16, "little"), ()),))

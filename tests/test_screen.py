@@ -144,7 +144,8 @@ def test_texts_that_are_empty_sliced_or_in_many_pieces():
     frame = pl.concat([piece.to_frame() for piece in pieces], rechunk=False).slice(1)
     stage = SelectAdvice(min_chars=5, max_chars=100)
     in_columns = stage.reason_with(stage.verbs.bases(), stage.verbs.ing_forms())
-    assert frame.select(stage.reason()).to_series().to_list() == frame.select(in_columns).to_series().to_list()
+    for rows in (frame, frame.slice(2, 2), frame.rechunk().slice(1, 3)):
+        assert rows.select(stage.reason()).to_series().to_list() == rows.select(in_columns).to_series().to_list()
 
 
 @pytest.mark.parametrize(

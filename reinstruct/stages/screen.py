@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -58,11 +59,11 @@ def screened(screen: Screen, others: pl.Expr, rest: pl.Expr | None) -> pl.Expr:
     """The reason for each text of the column "text": that of the loop, or of the expression `others` where the loop
     does not know the text, or, of texts that pass, that of `rest`, if there is more to ask.
     """
-    names = pl.Series([None, *REASONS, *[None] * (_UNKNOWN - len(REASONS))], dtype=pl.String)
+    names: Any = pa.array([None, *REASONS, *[None] * (_UNKNOWN - len(REASONS))], pa.string())
 
     def reasons(texts: pl.Series) -> pl.Series:
         said = _said(texts, screen)
-        found = names.gather(said)
+        found = pl.Series(names.take(said.to_arrow()))  # a series would ask the query engine
         for which, judge in ((said == _UNKNOWN, others), (said == 0, rest)):
             if judge is not None and which.any():
                 found = found.scatter(which.arg_true(), _judged(texts.filter(which), judge))
