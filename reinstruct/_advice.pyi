@@ -4,7 +4,7 @@ def advice_reasons(
     views: Buffer,
     buffers: tuple[Buffer, ...],
     classes: Buffer,
-    limits: tuple[int, ...],
+    limits: tuple[float, ...],
     marks: tuple[bytes, ...],
     pronouns: tuple[bytes, ...],
     bases: frozenset[str],

@@ -90,7 +90,8 @@ def judge_chunk(
     """The rows of a frame without a reason; those with one go to the tally."""
     kept, rejected = split_by_reason(judged, count.stage, in_input=in_input)
     tally.reject(Chunk(Rejected, table=rejected))
-    for name, n in sorted(Counter(rejected.column("reason").to_pylist()).items()):
+    reasons: list[Any] = rejected.column("reason").to_pylist()
+    for name, n in sorted(Counter(reasons).items()):
         count.rejected[name] = count.rejected.get(name, 0) + n
     count.read += len(judged)
     count.kept += len(kept)

@@ -35,7 +35,7 @@ _PLAIN_WORD = re.compile("[a-zA-Z]+(?:'[a-zA-Z]+)*")
 class Screen:
     """What the loop is told: `limits` in the order of _advice.c, and what it looks for, the longest pronoun first."""
 
-    limits: tuple[int, ...]
+    limits: tuple[float, ...]
     marks: tuple[str, ...]
     pronouns: tuple[str, ...]
     bases: frozenset[str]
