@@ -1,5 +1,7 @@
 """The compiled loop says of a text what the rules in Polars say, or leaves it to them."""
 
+# ruff: noqa: SIM905
+
 from dataclasses import replace
 
 import polars as pl
@@ -13,64 +15,25 @@ from reinstruct.stages.text import KeepProse, SelectAdvice
 
 pytestmark = pytest.mark.skipif(screen.advice_reasons is None, reason="the package was installed without a C compiler")
 
-BASES, ING_FORMS = ("mix", "do", "add", "ca", "step", "a", "pre-heat"), ("mixing", "adding", "doing")
-# Openers, list marks, numbers, pronouns and what looks like them, line ends of all kinds, capitals, other scripts.
+BASES, ING_FORMS = ("mix", "do", "add", "ca", "step", "a", "k", "i", "day", "pre-heat"), ("mixing", "adding", "doing")
+# The sign of Kelvin and a dotted capital I have letters of ASCII in lower case.
+WORDS = (
+    "mix|Mixing|adding |do|don't|Don’t|can't|n't|N’T|do-n't|don't-do|don'ts|don'|ain't-so|pre-heat|a-b'c|mix-|step|A"
+    "|don's|éwe|9mix|中文|mİ|İ|\u212a|do-\u212a|"
+).split("|")
+LIST_MARKS = (
+    "|- |-|• |“|‘|([|* |> |#|Step 3:|step 12 – |steps 1.|day1.|rule 1234.|rule 123.|tip ٣)|1.|12)|1 —|(2)|a)|A. |b.c"
+    "|(c) |\u212a) | \u2003"
+).split("|")
+PRONOUNS = (
+    "we|We|our|i|I|I've|i’ve|i'vex|we'i|us|US|weird|éwe|we_|my9|9my|i.e|i. e|i.\ne|i.  e|i.\r\n \ne|i.ex|i.eé|I.e|i.e."
+    "|i.e\U000e0001|we\U000e0001|é\x7fwe|\x7fwe"
+).split("|")
+CAPITALS = "?|？|NASA|NA|Na|nASA|N.A|A-B|A-b|A B|É Ü|ÉÜ|Éü|ǅA|A1|A\u2028B|AéB|中文|\U0002b820|ᾳ|ß|ª|é".split("|")
+SPACES = "\n|\r\n|\r|\n\n| \n\t\n|\n\u2003\n|\x0b|\x85|\u2028|\u200b|\u200d| |  |\xa0".split("|")
+BANNED = ("...", "…", "®", "&")
 PIECES = some.one_of(
-    some.sampled_from(
-        (
-            *(
-                "mix",
-                "Mixing",
-                "adding ",
-                "do",
-                "don't",
-                "Don’t",
-                "can't",
-                "n't",
-                "N’T",
-                "ain't-so",
-                "pre-heat",
-                "a-b'c",
-            ),
-            *("step", "Step 3:", "step 12 – ", "day1.", "rule 1234.", "tip ٣)", "1.", "12)", "1 —", "(2)", "a)"),
-            *("b. ", "(c) ", "- ", "• ", "“", "‘", "([", "* ", "> ", "#", "...", "…", "®", "&", "mİ", "do-\u212a"),
-            *("we", "We", "our", "i", "I", "I've", "i’ve", "i'vex", "we'i", "us", "US", "Us", "weird", "éwe", "we_"),
-            *(
-                "my9",
-                "i.e",
-                "i. e",
-                "i.\ne",
-                "i.  e",
-                "i.\r\n \ne",
-                "i.ex",
-                "I.e",
-                "i.e.",
-                "i.e\U000e0001",
-                "we\U000e0001",
-            ),
-            *(
-                "?",
-                "？",
-                "NASA",
-                "NA",
-                "Na",
-                "A-B",
-                "É Ü",
-                "ÉÜ",
-                "ǅA",
-                "中文",
-                "\u212a",
-                "İ",
-                "\U0002b820",
-                "ᾳ",
-                "ß",
-                "ª",
-            ),
-            *("é", "é\x7fwe", "\n", "\r\n", "\r", "\n\n", " \n\t\n", "\n\u2003\n", "\x0b", "\x85", "\u2028", "\u200b"),
-            *("\u200d", "mix-", "a-b'c", "we\U000e0001", "ß", "ª", " ", "  ", "\xa0"),
-        )
-    ),
-    some.characters(codec="utf-8"),
+    some.sampled_from([*WORDS, *LIST_MARKS, *PRONOUNS, *CAPITALS, *SPACES, *BANNED]), some.characters(codec="utf-8")
 )
 TEXTS = some.lists(some.lists(PIECES, max_size=25).map("".join), min_size=1, max_size=6)
 OPEN = SelectAdvice(min_chars=0, max_chars=200)
@@ -86,7 +49,7 @@ STAGES = some.builds(
     min_verbs=some.integers(0, 3),
     max_verbs=some.integers(1, 4),
     extra_lines=some.integers(0, 4),
-    banned=some.sampled_from([(), ("®", "...", "&"), ("#", "…")]),
+    banned=some.sampled_from([(), BANNED, ("#", "…")]),
     pronouns=some.sampled_from([OPEN.pronouns, (), ("i",), ("we", "we're")]),
     prose=some.sampled_from([None, KeepProse(min_words=2, min_sentences=0)]),
 )
@@ -108,6 +71,31 @@ def expect_same(stage: SelectAdvice, texts: list[str], bases=BASES, ing_forms=IN
 @example(OPEN, ["a) mix\n(a) \nstep 3:\n1. do\n'mix' 12345. x"])
 def test_the_loop_says_what_the_columns_say(stage, texts):
     expect_same(stage, texts)
+
+
+LENIENT = replace(
+    OPEN, max_chars=1000, banned=(), max_pronouns=99, max_question_marks=99, max_capital_words=99, require_openers=False
+)
+
+
+@pytest.mark.parametrize("filler", ["go on ", "x", "é ", "É", "X-", "We "])
+def test_what_stands_anywhere_in_a_text(filler):
+    """Nothing depends on where the blocks of bytes that the loop looks at begin."""
+    pieces = [*PRONOUNS, *CAPITALS, *SPACES, *BANNED]
+    texts = [(filler * size)[:size] + piece + " " + filler * 9 for piece in pieces for size in range(0, 132)]
+    expect_same(replace(LENIENT, banned=BANNED), texts)
+    for limits in ({"max_pronouns": 0}, {"max_question_marks": 0}, {"max_capital_words": 0}):
+        for more in range(3):
+            expect_same(replace(LENIENT, **{name: most + more for name, most in limits.items()}), texts)
+
+
+@pytest.mark.parametrize("second", LIST_MARKS)
+def test_lines_begin_with_a_word_behind_all_marks(second):
+    stage = replace(LENIENT, require_openers=True, min_verbs=1, max_verbs=1, extra_lines=1, repeated_openers=0)
+    texts = [first + second + word for first in LIST_MARKS for word in WORDS]
+    expect_same(stage, texts)
+    expect_same(replace(stage, min_verbs=2), [f"{text}\nmix" for text in texts])
+    expect_same(replace(stage, max_verbs=2, extra_lines=0), [f"mixing\n{text}\nadd" for text in texts])
 
 
 ADVICE = "Mix the flour.\nAdd an egg.\nStir it well.\nBake it for an hour."
