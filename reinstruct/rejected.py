@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from reinstruct.records import Drop, Rejected
-from reinstruct.views import text_array, views_of
+from reinstruct.views import series, text_array, views_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +59,7 @@ def as_json(rows: pl.DataFrame, most: int, json_objects: JsonObjects | None = js
     ):
         return _in_columns(rows, most)
     columns = ((name, 0 if name == "id" else most, *views_of(rows[name])) for name in rows.columns)
-    return pl.Series(text_array(*json_objects(tuple(columns))))
+    return series(text_array(*json_objects(tuple(columns))))
 
 
 def _in_columns(rows: pl.DataFrame, most: int) -> pl.Series:

@@ -15,12 +15,14 @@ from reinstruct.commit import Part, Slice
 from reinstruct.errors import StoreError
 from reinstruct.records import from_table, schema, to_table
 from reinstruct.store import Store
+from reinstruct.views import as_stored
 
 if TYPE_CHECKING:
     import polars as pl
 
 ROWS = 1024  # of a chunk and of a row group, at most
 CHUNK_BYTES = 3 << 18  # in a chunk that is read, but for the longest of rows
+_READ_BYTES = 1 << 16  # of a file at once, rather than all of a row group
 _FEWEST = 64  # rows of a chunk, unless there are no more
 
 
@@ -55,7 +57,7 @@ class Chunk:
 def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
     """Columns back to a chunk with the record type's own Arrow schema."""
     wanted = schema(record_type)
-    columns = [frame.get_column(field.name).to_arrow().cast(field.type) for field in wanted]
+    columns = [as_stored(frame.get_column(field.name).to_arrow(), field.type) for field in wanted]
     return Chunk(record_type, table=pa.Table.from_arrays(columns, schema=wanted))
 
 
@@ -149,7 +151,7 @@ class PartWriter:
 
 def _opened(store: Store, name: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(store.path(name))
+        return pq.ParquetFile(store.path(name), buffer_size=_READ_BYTES)
     except FileNotFoundError as error:
         raise StoreError(f"{store.root} has lost {name}, which a done record names") from error
     except (pa.ArrowInvalid, OSError) as error:
