@@ -146,7 +146,17 @@ class PartWriter:
             path = self._store.path(self.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=False)
+        _give_back(tables)
         self._writer.write_table(pa.concat_tables(tables), row_group_size=ROWS)
+        _give_back(tables)
+
+
+def _give_back(tables: Sequence[pa.Table]) -> None:
+    """Where rows are long, return freed memory to the system: what is read and what is written fit badly into each
+    other's holes.
+    """
+    if sum(table.nbytes for table in tables) > CHUNK_BYTES:
+        pa.default_memory_pool().release_unused()
 
 
 def _opened(store: Store, name: str) -> pq.ParquetFile:
