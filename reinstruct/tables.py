@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ROWS = 1024  # of a chunk and of a row group, at most
 CHUNK_BYTES = 3 << 18  # in a chunk that is read, but for the longest of rows
 _READ_BYTES = 1 << 16  # of a file at once, rather than all of a row group
+_PAGE_BYTES = 1 << 18  # of a page, which writers and readers hold several times
+_PAGE_STEP = 64  # rows after which a writer looks whether a page is full
 _FEWEST = 64  # rows of a chunk, unless there are no more
 
 
@@ -145,7 +147,14 @@ class PartWriter:
         if self._writer is None:
             path = self._store.path(self.name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=False)
+            self._writer = pq.ParquetWriter(
+                path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=False,
+                data_page_size=_PAGE_BYTES,
+                write_batch_size=_PAGE_STEP,
+            )
         _give_back(tables)
         self._writer.write_table(pa.concat_tables(tables), row_group_size=ROWS)
         _give_back(tables)
