@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute
 
 from reinstruct.records import Drop, Rejected, schema
-from reinstruct.views import text_array, views_of
+from reinstruct.views import of_columns, series, text_array, views_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,7 +20,6 @@ except ImportError:  # installed where there was no C compiler
     json_objects = None
 
 BEGINNING = 300  # characters of a rejected text that are stored where the input holds the whole
-pc: Any = pyarrow.compute
 JsonObjects = Callable[[tuple[Any, ...]], tuple[bytearray, bytearray]]
 
 
@@ -39,17 +37,16 @@ def split_by_reason(judged: pl.DataFrame, stage: str, *, in_input: bool) -> tupl
     """
     is_kept = judged.get_column("reason").is_null()
     kept, dropped = (_rows(judged, which) for which in (is_kept, ~is_kept))
-    said = {name: _as_text(dropped.pop(name)) for name in ("reason", "detail") if name in dropped}
-    return _frame(kept, without=said), pa.table(
-        {
-            "id": _as_text(dropped["id"]),
-            "stage": pa.repeat(stage, len(dropped["id"])),
-            "reason": said["reason"],
-            "detail": pc.fill_null(said["detail"], "") if "detail" in said else pa.repeat("", len(dropped["id"])),
-            "record": _as_text(as_json(_frame(dropped), BEGINNING if in_input else 0)),
-        },
-        schema=schema(Rejected),
-    )
+    said = {name: dropped.pop(name).fill_null("") for name in ("reason", "detail") if name in dropped}
+    rows = len(dropped["id"])
+    stored = {
+        "id": dropped["id"],
+        "stage": _repeated(stage, rows),
+        "detail": _repeated("", rows),
+        **said,
+        "record": as_json(_frame(dropped), BEGINNING if in_input else 0),
+    }
+    return _frame(kept, without=said), of_columns(stored, schema(Rejected))
 
 
 def as_json(rows: pl.DataFrame, most: int, json_objects: JsonObjects | None = json_objects) -> pl.Series:
@@ -60,7 +57,7 @@ def as_json(rows: pl.DataFrame, most: int, json_objects: JsonObjects | None = js
     if json_objects is None or len(texts) < rows.width:
         return _in_columns(rows, most)
     columns = ((text.name, 0 if text.name == "id" else most, *views_of(text)) for text in texts)
-    return pl.Series(text_array(*json_objects(tuple(columns))))
+    return series(text_array(*json_objects(tuple(columns))))
 
 
 # Columns are taken one by one: a query takes longer to plan than such a batch to filter.
@@ -74,8 +71,10 @@ def _frame(columns: dict[str, pl.Series], without: Collection[str] = ()) -> pl.D
     return pl.DataFrame([column for name, column in columns.items() if name not in without])
 
 
-def _as_text(column: pl.Series) -> Any:
-    return column.to_arrow().cast(pa.string())
+def _repeated(text: str, rows: int) -> pl.Series:
+    import polars as pl
+
+    return pl.Series([text], dtype=pl.String).new_from_index(0, rows)
 
 
 def _in_columns(rows: pl.DataFrame, most: int) -> pl.Series:

@@ -5,10 +5,7 @@ The one rule: a server that tells nothing is left in peace, and nothing here can
 
 from __future__ import annotations
 
-import http.client
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
@@ -125,6 +122,10 @@ def together(uses: Sequence[ServerUse]) -> ServerUse | None:
 
 def fetched(url: str) -> str:
     """A page of metrics; nothing where there is none to be had."""
+    import http.client  # 1 MB that most workers do not need
+    import urllib.error
+    import urllib.request
+
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a model server is never behind a proxy
     try:
         with opener.open(url, timeout=TIMEOUT_S) as answer:

@@ -15,12 +15,16 @@ from reinstruct.commit import Part, Slice
 from reinstruct.errors import StoreError
 from reinstruct.records import from_table, schema, to_table
 from reinstruct.store import Store
+from reinstruct.views import of_columns
 
 if TYPE_CHECKING:
     import polars as pl
 
 ROWS = 1024  # of a chunk and of a row group, at most
 CHUNK_BYTES = 3 << 18  # in a chunk that is read, but for the longest of rows
+_READ_BYTES = 1 << 16  # of a file at once, rather than all of a row group
+_PAGE_BYTES = 1 << 18  # of a page, which writers and readers hold several times
+_PAGE_STEP = 64  # rows after which a writer looks whether a page is full
 _FEWEST = 64  # rows of a chunk, unless there are no more
 
 
@@ -54,9 +58,7 @@ class Chunk:
 
 def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
     """Columns back to a chunk with the record type's own Arrow schema."""
-    wanted = schema(record_type)
-    columns = [frame.get_column(field.name).to_arrow().cast(field.type) for field in wanted]
-    return Chunk(record_type, table=pa.Table.from_arrays(columns, schema=wanted))
+    return Chunk(record_type, table=of_columns({column.name: column for column in frame}, schema(record_type)))
 
 
 def joined(chunks: Iterable[Chunk], rows: int, size: int) -> Iterator[Chunk]:
@@ -143,13 +145,20 @@ class PartWriter:
         if self._writer is None:
             path = self._store.path(self.name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=False)
+            self._writer = pq.ParquetWriter(
+                path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=False,
+                data_page_size=_PAGE_BYTES,
+                write_batch_size=_PAGE_STEP,
+            )
         self._writer.write_table(pa.concat_tables(tables), row_group_size=ROWS)
 
 
 def _opened(store: Store, name: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(store.path(name))
+        return pq.ParquetFile(store.path(name), buffer_size=_READ_BYTES)
     except FileNotFoundError as error:
         raise StoreError(f"{store.root} has lost {name}, which a done record names") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -1,7 +1,12 @@
-"""Columns as compiled loops take and give them: Arrow's buffers, not copied."""
+"""Columns as compiled loops take and give them: Arrow's buffers, not copied.
+
+The one rule: nothing here imports pyarrow.compute, which takes 8 MB of each worker, or pandas, which takes 30 where it
+is installed. Polars imports the one to make a series of an array, pyarrow the other to make an array of a list.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -28,6 +33,37 @@ def text_array(offsets: bytearray, data: bytearray) -> Any:
 
 def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
     """Numbers of so many bytes each."""
+    return series(pa.Array.from_buffers(kind, memoryview(numbers).nbytes // width, [None, pa.py_buffer(numbers)]))
+
+
+def series(array: Any) -> pl.Series:
+    """Of Arrow's array."""
     import polars as pl
 
-    return pl.Series(pa.Array.from_buffers(kind, memoryview(numbers).nbytes // width, [None, pa.py_buffer(numbers)]))
+    return pl.DataFrame(pa.record_batch([array], [""])).to_series()
+
+
+def as_stored(column: Any, kind: Any) -> Any:
+    """Arrow's array with that type. Texts of 64-bit offsets get their others without pyarrow.compute."""
+    import polars as pl
+
+    if not len(column) or column.type == kind:
+        return column if column.type == kind else pa.nulls(0, kind)
+    if kind != pa.string() or column.type != pa.large_string() or column.offset:
+        return column.cast(kind)
+    valid, offsets, data = column.buffers()
+    ends = unsigned(memoryview(offsets)[: (len(column) + 1) * 8], pa.int64(), 8).cast(pl.Int32).to_arrow()
+    return pa.Array.from_buffers(kind, len(column), [valid, ends.buffers()[1], data], column.null_count)
+
+
+def texts(values: Sequence[str]) -> Any:
+    """Arrow's array of texts."""
+    import polars as pl
+
+    return as_stored(pl.Series(values, dtype=pl.String).to_arrow(), pa.string())
+
+
+def of_columns(columns: Mapping[str, pl.Series], wanted: pa.Schema) -> pa.Table:
+    """A table of some of the columns, with the wanted types."""
+    arrays = [as_stored(columns[field.name].to_arrow(), field.type) for field in wanted]
+    return pa.Table.from_arrays(arrays, schema=wanted)

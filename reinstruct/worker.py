@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from reinstruct.commit import Count, Done, Slice, commit, layout_of
 from reinstruct.errors import AlreadyCommitted, ShardError, StoreError
 from reinstruct.llm import LLM, Reply
@@ -201,6 +203,7 @@ def _gathered(attempt: Attempt, slices: list[Slice], tally: Tally) -> Iterator[C
         for chunk in read_slices(attempt.store, slices, record_type):
             judged = chunk.frame.hstack(verdicts.take(len(chunk)))
             yield judge_chunk(judged, record_type, count, tally)
+            pa.default_memory_pool().release_unused()  # what is read and written fits badly into each other's holes
         verdicts.expect_end()
 
 

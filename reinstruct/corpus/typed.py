@@ -19,7 +19,7 @@ from xxhash import xxh3_64_hexdigest
 
 from reinstruct.corpus.fields import Columns, content_id
 from reinstruct.records import Document, schema
-from reinstruct.views import text_array
+from reinstruct.views import text_array, texts
 
 try:
     from reinstruct._lines import text_columns as text_columns
@@ -137,11 +137,11 @@ def _table(arrays: dict[str, Any]) -> pa.Table:
 def _with_ids(ids: Any, text: Any) -> Any:
     given = pc.sum(pc.binary_length(ids)).as_py()
     if not given:
-        return pa.array(content_ids(text), pa.string())
+        return texts(content_ids(text))
     without = pc.equal(ids, "")
     if not pc.any(without).as_py():
         return ids
-    return pc.if_else(without, pa.array(content_ids(text), pa.string()), ids)
+    return pc.if_else(without, texts(content_ids(text)), ids)
 
 
 def of_columns(batch: pa.RecordBatch, columns: Columns) -> pa.Table | None:

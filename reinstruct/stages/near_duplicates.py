@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,8 +81,8 @@ def _pieces(columns: Iterator[pl.Series]) -> Iterator[pl.Series]:
     held, size = list[pl.Series](), 0
     for column in columns:
         start = 0
-        for end, length in enumerate(column.str.len_bytes().fill_null(0).to_list(), 1):
-            size += length
+        for end, length in enumerate(column.str.len_bytes(), 1):
+            size += length or 0
             if size >= _BYTES:
                 yield pl.concat([*held, column.slice(start, end - start)], rechunk=True)
                 held, size, start = [], 0, end
@@ -95,8 +96,8 @@ def band_keys(found: Shingles, bands: int, rows: int) -> pl.DataFrame:
     from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
     count = found.rows.height * bands
-    ends = pl.concat([pl.Series([0]), found.rows["len"].cast(pl.Int64).cum_sum()]).cast(pl.UInt64)
-    signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found.keys), _numbers(ends), bands * rows, _SEED)
+    ends = array("Q", accumulate(found.rows["len"], initial=0))
+    signed = RMinHash.digest_matrix_from_flat_token_hashes(_numbers(found.keys), ends, bands * rows, _SEED)
     signatures = signed.to_rows()
     if compiled.band_keys is None:
         key = band_keys_in_columns(signatures, bands, rows)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -59,11 +58,11 @@ def screened(screen: Screen, others: pl.Expr, rest: pl.Expr | None) -> pl.Expr:
     """The reason for each text of the column "text": that of the loop, or of the expression `others` where the loop
     does not know the text, or, of texts that pass, that of `rest`, if there is more to ask.
     """
-    names: Any = pa.array([None, *REASONS, *[None] * (_UNKNOWN - len(REASONS))], pa.string())
+    names = pl.Series([None, *REASONS, *[None] * (_UNKNOWN - len(REASONS))], dtype=pl.String)
 
     def reasons(texts: pl.Series) -> pl.Series:
         said = _said(texts, screen)
-        found = pl.Series(names.take(said.to_arrow()))  # a series would ask the query engine
+        found = names.gather(said)
         for which, judge in ((said == _UNKNOWN, others), (said == 0, rest)):
             if judge is not None and which.any():
                 found = found.scatter(which.arg_true(), _judged(texts.filter(which), judge))

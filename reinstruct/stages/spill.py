@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-PARTITION = 1 << 17  # rows, as long as there are no more than _FILES such partitions
+PARTITION = 1 << 16  # rows, as long as there are no more than _FILES such partitions
 _FILES = 256
-_PENDING = 1 << 17  # rows written at once
+_PENDING = 1 << 16  # rows written at once
 
 
 def partitions(frames: Iterator[pl.DataFrame], scratch: Path, expected: int) -> Iterator[pl.DataFrame]:
@@ -33,6 +33,7 @@ def partitions(frames: Iterator[pl.DataFrame], scratch: Path, expected: int) -> 
                 if at not in writers:
                     writers[at] = open_files.enter_context(pa.ipc.new_stream(files[at], table.schema))
                 writers[at].write_table(table)
+            pa.default_memory_pool().release_unused()  # what reading left behind, a few MB
     for file in files:
         if file.exists():
             with pa.ipc.open_stream(pa.OSFile(str(file), "r")) as stream:
