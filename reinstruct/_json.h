@@ -57,17 +57,20 @@ static int wide_character(Json *json, uint8_t *out) {
     return bytes;
 }
 
+/* What a hex digit stands for, and -1 for other bytes. */
+static const int8_t hex_digits[256] = {
+#define NONE4 -1, -1, -1, -1
+#define NONE16 NONE4, NONE4, NONE4, NONE4
+#define LETTERS -1, 10, 11, 12, 13, 14, 15, -1, NONE4, NONE4
+    NONE16, NONE16, NONE16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, -1, -1, NONE4, LETTERS, NONE16, LETTERS, NONE16,
+    NONE16, NONE16, NONE16, NONE16, NONE16, NONE16, NONE16, NONE16,
+};
+
 /* Four hex digits, or -1. */
-static int32_t four_digits(const uint8_t *at, const uint8_t *end) {
-    int32_t code = 0;
+static inline int32_t four_digits(const uint8_t *at, const uint8_t *end) {
     if (end - at < 4) return -1;
-    for (int digit = 0; digit < 4; digit++) {
-        uint8_t byte = at[digit], letter = byte | 0x20;
-        if (byte >= '0' && byte <= '9') code = code << 4 | (byte - '0');
-        else if (letter >= 'a' && letter <= 'f') code = code << 4 | (letter - 'a' + 10);
-        else return -1;
-    }
-    return code;
+    int32_t first = hex_digits[at[0]], second = hex_digits[at[1]], third = hex_digits[at[2]], last = hex_digits[at[3]];
+    return (first | second | third | last) < 0 ? -1 : first << 12 | second << 8 | third << 4 | last;
 }
 
 /* Write the character of \uXXXX, whose digits begin at `at`, in UTF-8; how many bytes it has. 0 for half a pair. */
@@ -89,21 +92,19 @@ static int unicode_escape(Json *json, uint8_t *out) {
     return bytes;
 }
 
+/* What a byte behind a backslash stands for; 0 for none. */
+static const uint8_t escapes[256] = {
+    ['"'] = '"', ['\\'] = '\\', ['/'] = '/', ['b'] = '\b', ['f'] = '\f', ['n'] = '\n', ['r'] = '\r', ['t'] = '\t',
+};
+
 /* Write what the escape at a backslash stands for; how many bytes it has, 0 if it is none. */
-static int escape(Json *json, uint8_t *out) {
+static inline int escape(Json *json, uint8_t *out) {
     if (json->end - json->at < 2) return 0;
     uint8_t kind = json->at[1];
     json->at += 2;
-    switch (kind) {
-        case 'n': *out = '\n'; return 1;
-        case 't': *out = '\t'; return 1;
-        case 'r': *out = '\r'; return 1;
-        case 'b': *out = '\b'; return 1;
-        case 'f': *out = '\f'; return 1;
-        case '"': case '\\': case '/': *out = kind; return 1;
-        case 'u': return unicode_escape(json, out);
-        default: return 0;
-    }
+    if (kind == 'u') return unicode_escape(json, out);
+    *out = escapes[kind];
+    return *out != 0;
 }
 
 #ifdef __SSE2__

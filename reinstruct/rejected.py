@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from reinstruct.records import Drop, Rejected, schema
-from reinstruct.views import of_columns, series, text_array, views_of
+from reinstruct.views import as_texts, repeated, text_array, views_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,27 +37,28 @@ def split_by_reason(judged: pl.DataFrame, stage: str, *, in_input: bool) -> tupl
     """
     is_kept = judged.get_column("reason").is_null()
     kept, dropped = (_rows(judged, which) for which in (is_kept, ~is_kept))
-    said = {name: dropped.pop(name).fill_null("") for name in ("reason", "detail") if name in dropped}
+    said = {name: as_texts(dropped.pop(name).fill_null("")) for name in ("reason", "detail") if name in dropped}
     rows = len(dropped["id"])
     stored = {
-        "id": dropped["id"],
-        "stage": _repeated(stage, rows),
-        "detail": _repeated("", rows),
+        "id": as_texts(dropped["id"]),
+        "stage": repeated(stage, rows),
+        "detail": repeated("", rows),
         **said,
         "record": as_json(_frame(dropped), BEGINNING if in_input else 0),
     }
-    return _frame(kept, without=said), of_columns(stored, schema(Rejected))
+    wanted = schema(Rejected)
+    return _frame(kept, without=said), pa.Table.from_arrays([stored[name] for name in wanted.names], schema=wanted)
 
 
-def as_json(rows: pl.DataFrame, most: int, json_objects: JsonObjects | None = json_objects) -> pl.Series:
-    """Each row as a JSON object, with the first `most` characters of its texts, but for the id, or all of them if 0."""
+def as_json(rows: pl.DataFrame, most: int, json_objects: JsonObjects | None = json_objects) -> Any:
+    """Arrow's array of the rows as JSON objects, with the first `most` characters of all texts but the id; 0: all."""
     import polars as pl
 
     texts = [column for column in rows.iter_columns() if column.dtype == pl.String and not column.null_count()]
     if json_objects is None or len(texts) < rows.width:
         return _in_columns(rows, most)
     columns = ((text.name, 0 if text.name == "id" else most, *views_of(text)) for text in texts)
-    return series(text_array(*json_objects(tuple(columns))))
+    return text_array(*json_objects(tuple(columns)))
 
 
 # Columns are taken one by one: a query takes longer to plan than such a batch to filter.
@@ -71,18 +72,12 @@ def _frame(columns: dict[str, pl.Series], without: Collection[str] = ()) -> pl.D
     return pl.DataFrame([column for name, column in columns.items() if name not in without])
 
 
-def _repeated(text: str, rows: int) -> pl.Series:
-    import polars as pl
-
-    return pl.Series([text], dtype=pl.String).new_from_index(0, rows)
-
-
-def _in_columns(rows: pl.DataFrame, most: int) -> pl.Series:
+def _in_columns(rows: pl.DataFrame, most: int) -> Any:
     import polars as pl
 
     texts = [name for name, kind in rows.schema.items() if most and kind == pl.String and name != "id"]
     cut = rows.with_columns(_beginning(pl.col(name), most) for name in texts)
-    return cut.select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    return as_texts(cut.select(pl.struct(pl.all()).struct.json_encode()).to_series())
 
 
 def _beginning(text: pl.Expr, most: int) -> pl.Expr:

@@ -15,7 +15,7 @@ from reinstruct.commit import Part, Slice
 from reinstruct.errors import StoreError
 from reinstruct.records import from_table, schema, to_table
 from reinstruct.store import Store
-from reinstruct.views import of_columns
+from reinstruct.views import as_stored
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,7 +58,9 @@ class Chunk:
 
 def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
     """Columns back to a chunk with the record type's own Arrow schema."""
-    return Chunk(record_type, table=of_columns({column.name: column for column in frame}, schema(record_type)))
+    wanted = schema(record_type)
+    columns = [as_stored(frame.get_column(field.name).to_arrow(), field.type) for field in wanted]
+    return Chunk(record_type, table=pa.Table.from_arrays(columns, schema=wanted))
 
 
 def joined(chunks: Iterable[Chunk], rows: int, size: int) -> Iterator[Chunk]:

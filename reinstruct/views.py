@@ -6,7 +6,8 @@ is installed. Polars imports the one to make a series of an array, pyarrow the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,16 +20,31 @@ def views_of(texts: pl.Series) -> tuple[Any, tuple[Any, ...]]:
     """Sixteen bytes for each text, and the buffers that those name. No text may be null."""
     import polars as pl
 
-    array = texts.to_arrow(compat_level=pl.CompatLevel.newest())
-    _, views, *buffers = array.buffers()
-    first, last = 16 * array.offset, 16 * (array.offset + len(array))
+    column = texts.to_arrow(compat_level=pl.CompatLevel.newest())
+    _, views, *buffers = column.buffers()
+    first, last = 16 * column.offset, 16 * (column.offset + len(column))
     return memoryview(views or b"")[first:last], tuple(buffers)
 
 
-def text_array(offsets: bytearray, data: bytearray) -> Any:
+def text_array(offsets: Any, data: Any) -> Any:
     """Texts from where each begins (int32) and all their bytes."""
-    size = len(offsets) // 4 - 1
+    size = memoryview(offsets).nbytes // 4 - 1
     return pa.Array.from_buffers(pa.string(), size, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def equally_long(texts: Sequence[str], size: int) -> Any:
+    """Arrow's array of texts of so many bytes each."""
+    return _of_size(size, len(texts), "".join(texts).encode())
+
+
+def repeated(text: str, rows: int) -> Any:
+    """Arrow's array of so many times the text."""
+    encoded = text.encode()
+    return _of_size(len(encoded), rows, encoded * rows)
+
+
+def _of_size(size: int, rows: int, data: bytes) -> Any:
+    return text_array(array("i", range(0, size * rows + 1, size) if size else [0] * (rows + 1)), data)
 
 
 def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
@@ -36,11 +52,11 @@ def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
     return series(pa.Array.from_buffers(kind, memoryview(numbers).nbytes // width, [None, pa.py_buffer(numbers)]))
 
 
-def series(array: Any) -> pl.Series:
+def series(column: Any) -> pl.Series:
     """Of Arrow's array."""
     import polars as pl
 
-    return pl.DataFrame(pa.record_batch([array], [""])).to_series()
+    return pl.DataFrame(pa.record_batch([column], [""])).to_series()
 
 
 def as_stored(column: Any, kind: Any) -> Any:
@@ -56,14 +72,6 @@ def as_stored(column: Any, kind: Any) -> Any:
     return pa.Array.from_buffers(kind, len(column), [valid, ends.buffers()[1], data], column.null_count)
 
 
-def texts(values: Sequence[str]) -> Any:
-    """Arrow's array of texts."""
-    import polars as pl
-
-    return as_stored(pl.Series(values, dtype=pl.String).to_arrow(), pa.string())
-
-
-def of_columns(columns: Mapping[str, pl.Series], wanted: pa.Schema) -> pa.Table:
-    """A table of some of the columns, with the wanted types."""
-    arrays = [as_stored(columns[field.name].to_arrow(), field.type) for field in wanted]
-    return pa.Table.from_arrays(arrays, schema=wanted)
+def as_texts(column: pl.Series) -> Any:
+    """Arrow's array of a series of texts."""
+    return as_stored(column.to_arrow(), pa.string())

@@ -19,7 +19,7 @@ from xxhash import xxh3_64_hexdigest
 
 from reinstruct.corpus.fields import Columns, content_id
 from reinstruct.records import Document, schema
-from reinstruct.views import text_array, texts
+from reinstruct.views import equally_long, text_array
 
 try:
     from reinstruct._lines import text_columns as text_columns
@@ -137,11 +137,15 @@ def _table(arrays: dict[str, Any]) -> pa.Table:
 def _with_ids(ids: Any, text: Any) -> Any:
     given = pc.sum(pc.binary_length(ids)).as_py()
     if not given:
-        return texts(content_ids(text))
+        return _content_ids(text)
     without = pc.equal(ids, "")
     if not pc.any(without).as_py():
         return ids
-    return pc.if_else(without, texts(content_ids(text)), ids)
+    return pc.if_else(without, _content_ids(text), ids)
+
+
+def _content_ids(text: Any) -> Any:
+    return equally_long(content_ids(text), 16)
 
 
 def of_columns(batch: pa.RecordBatch, columns: Columns) -> pa.Table | None:
