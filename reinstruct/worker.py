@@ -33,6 +33,7 @@ from reinstruct.tables import Chunk, PartWriter, read_slices
 from reinstruct.usage import Meter, Recorder
 
 OpenLLM = Callable[[Model], LLM]
+_TRIMMED = 3  # chunks of a gather after which freed memory goes back to the system; after each, it takes a quarter more
 
 
 @dataclass
@@ -185,7 +186,8 @@ def _add(count: Count, good: int, bad: list[Rejected], tally: Tally) -> None:
     count.read += good + len(bad)
     count.kept += good
     count.written += good
-    tally.reject(Chunk(Rejected, rows=bad))
+    if bad:
+        tally.reject(Chunk(Rejected, rows=bad))
     for row in bad:
         count.rejected[row.reason] = count.rejected.get(row.reason, 0) + 1
 
@@ -200,10 +202,11 @@ def _gathered(attempt: Attempt, slices: list[Slice], tally: Tally) -> Iterator[C
     with tempfile.TemporaryDirectory(prefix="reinstruct-") as scratch:
         rows = StoredRows(attempt.store, slices, record_type, Path(scratch))
         verdicts = Pieces(stage.verdicts(rows))
-        for chunk in read_slices(attempt.store, slices, record_type):
+        for number, chunk in enumerate(read_slices(attempt.store, slices, record_type)):
             judged = chunk.frame.hstack(verdicts.take(len(chunk)))
             yield judge_chunk(judged, record_type, count, tally)
-            pa.default_memory_pool().release_unused()  # what is read and written fits badly into each other's holes
+            if number % _TRIMMED == 0:
+                pa.default_memory_pool().release_unused()  # what is read and written fits badly into each other's holes
         verdicts.expect_end()
 
 
