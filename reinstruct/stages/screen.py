@@ -6,7 +6,7 @@ The one rule: what it says is what the rules in Polars say, or it leaves the tex
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -49,9 +49,6 @@ class Screen:
             and max(len(self.pronouns), len(self.marks)) <= _MOST
             and all(isinstance(limit, int) for limit in self.limits)
         )
-
-
-Judge = Callable[[pl.Series], pl.Series]  # texts -> why each is rejected; null keeps it
 
 
 def screened(screen: Screen, others: pl.Expr, rest: pl.Expr | None) -> pl.Expr:
