@@ -10,7 +10,6 @@
 #define MOST 64     /* columns */
 #define LONGEST 6   /* bytes that one becomes: \u001f */
 #define USUAL 600   /* bytes of a row, to begin with */
-#define ROUNDING 16 /* bytes that copying may write behind a text */
 
 /* `most` characters of each text are written, or all if it is 0. */
 typedef struct { const char *name; Py_ssize_t length, most; Views texts; } Column;
@@ -64,7 +63,7 @@ static uint8_t *object(const Rows *rows, Py_ssize_t row, uint8_t *to) {
 
 /* How many bytes it may take. */
 static Py_ssize_t room_of(const Rows *rows, Py_ssize_t row) {
-    Py_ssize_t room = 2 + ROUNDING;
+    Py_ssize_t room = 2 + SLACK;
     for (Py_ssize_t n = 0; n < rows->count; n++) {
         const Column *column = &rows->columns[n];
         Text text = text_at(&column->texts, row);

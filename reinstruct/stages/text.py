@@ -96,6 +96,9 @@ class SelectAdvice(Filter[Document]):
     By default what the rules mean is counted: the first paragraph too, openers after list marks and before any
     punctuation, pronouns as whole words, capital words only if they have two capitals, any line ends, blank lines
     not at all. `compat` counts as the release does.
+
+    `steps` is what the rules mean; where it can, a compiled loop says the same (stages/screen.py). Who changes a rule
+    changes both: tests/test_screen.py compares them.
     """
 
     min_chars: int = 1200  # code points, both bounds included
