@@ -15,6 +15,8 @@ import shlex
 import sys
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +36,7 @@ from reinstruct.store import Store, open_store
 from reinstruct.worker import Progress, run_shard
 
 VERBS = ("read", "map", "ask", "gather", "train", "measure", "publish")
+DIE_WITH_PARENT = "--die-with-parent"
 
 
 class Task(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -172,40 +175,55 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--engine", default=TRANSFORMERS, help="what answers for models without a server")
     parser.add_argument("--vllm-flags", default="", help="vLLM's own flags, quoted as in a shell")
-    parser.add_argument("--die-with-parent", action="store_true", help="end when standard input closes")
+    parser.add_argument(DIE_WITH_PARENT, action="store_true", help="end when standard input closes")
     return parser.parse_args(argv)
+
+
+def follow(metrics_port: str = "") -> Progress:
+    """The progress of what this process does, told on standard output and, at a port, to Prometheus."""
+    last = [0.0]
+    progress = Progress(tell=lambda progress: print_progress(progress, last))
+    if metrics_port:
+        from reinstruct.metrics import serve_metrics
+
+        serve_metrics(metrics_port, progress)
+    return progress
+
+
+@contextmanager
+def mistakes_told() -> Generator[None]:
+    """End the process with code 2 after a deliberate error, and that error as its last line."""
+    try:
+        yield
+    except (ReinstructError, msgspec.ValidationError) as error:
+        print(msgspec.json.encode({"error": str(error), "kind": type(error).__name__}).decode(), flush=True)
+        sys.exit(2)
+
+
+def work(args: argparse.Namespace, progress: Progress) -> None:
+    """Do what was asked for; the result is the last line."""
+    with mistakes_told():
+        if args.executor_input:
+            made = run_task(args.verb, task_from_executor_input(args.executor_input), progress)
+            write_executor_output(args.executor_input, made)
+        else:
+            made = run_task(args.verb, task_from_flags(args), progress)
+    print(msgspec.json.encode(made).decode(), flush=True)
+
+
+def task_from_flags(args: argparse.Namespace) -> Task:
+    servers = msgspec.json.decode(args.servers, type=dict[str, tuple[str, ...]])
+    given = {name: getattr(args, name) for name in ("store", "plan", "step", "shard", "engine", "vllm_flags")}
+    return Task(**given, servers=servers)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parsed(sys.argv[1:] if argv is None else argv)
     if args.die_with_parent:
         die_with_parent()
-    last = [0.0]
-    progress = Progress(tell=lambda progress: print_progress(progress, last))
-    try:
-        if args.metrics_port:
-            from reinstruct.metrics import serve_metrics
-
-            serve_metrics(args.metrics_port, progress)
-        if args.executor_input:
-            made = run_task(args.verb, task_from_executor_input(args.executor_input), progress)
-            write_executor_output(args.executor_input, made)
-        else:
-            servers = msgspec.json.decode(args.servers, type=dict[str, tuple[str, ...]])
-            task = Task(
-                store=args.store,
-                plan=args.plan,
-                step=args.step,
-                shard=args.shard,
-                servers=servers,
-                engine=args.engine,
-                vllm_flags=args.vllm_flags,
-            )
-            made = run_task(args.verb, task, progress)
-    except (ReinstructError, msgspec.ValidationError) as error:
-        print(msgspec.json.encode({"error": str(error), "kind": type(error).__name__}).decode(), flush=True)
-        sys.exit(2)
-    print(msgspec.json.encode(made).decode(), flush=True)
+    with mistakes_told():
+        progress = follow(args.metrics_port)
+    work(args, progress)
 
 
 if __name__ == "__main__":

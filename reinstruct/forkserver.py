@@ -20,7 +20,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import IO, Protocol
+from typing import IO
 
 import msgspec
 
@@ -37,17 +37,6 @@ STREAMS = 3  # standard input, output and error of a fork, in this order
 MESSAGE_BYTES = 1 << 17
 CODE_BYTES = 2
 LOST = -signal.SIGKILL  # the exit code of a fork whose server died before it: nobody else can tell
-
-
-class Worker(Protocol):
-    """What a runner needs of a process that works on a shard."""
-
-    @property
-    def stdout(self) -> IO[str] | None: ...
-
-    def kill(self) -> None: ...
-
-    def wait(self) -> int: ...
 
 
 class ForkServer:

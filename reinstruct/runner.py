@@ -1,4 +1,4 @@
-"""Walk a plan on this machine: steps as soon as what they need is done, each shard in a process of its own.
+"""Walk a plan on this machine: steps as soon as what they need is done, their shards in processes of their own.
 
 The rule: the runner keeps nothing that matters. What is done is in the store, so a run that was killed goes on where
 the last committed shard ended.
@@ -6,34 +6,34 @@ the last committed shard ended.
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 import sys
 import threading
 from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from reinstruct import errors
 from reinstruct.commit import Result, close, done_shards, result_of
-from reinstruct.container import verb_of
+from reinstruct.container import DIE_WITH_PARENT, verb_of
 from reinstruct.emptied import expect_documents
 from reinstruct.engines import OFFLINE, VLLM, Engine, Pool
 from reinstruct.errors import LLMUnavailable, ShardError
-from reinstruct.forkserver import MODULES, ForkServer, Worker
+from reinstruct.forkserver import MODULES, ForkServer
 from reinstruct.layout import ensure_layout, input_parts
-from reinstruct.machine import MODEL_VERBS, Cores, accelerated, cores_for, thread_limits
+from reinstruct.machine import MODEL_VERBS, Cores, accelerated, cores_for
 from reinstruct.plan import Concat, Model, Step, TrainBase, models_in
 from reinstruct.planfile import Plan, save, steps_of
+from reinstruct.processes import Worker, environment, executed, package_path
 from reinstruct.serving import location, name_of, served_name, urls_of
+from reinstruct.standing import StandingWorkers
 from reinstruct.store import Store
-from reinstruct.train.job import ENVIRONMENT
 from reinstruct.train.several import PROCESSES
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class LocalRunner:
         cores, stopped = Cores(self.workers), threading.Event()
         models = Pool(self.engine, self.store.path("servers"), stopped.is_set)
         # All steps with a model but that of the base are given so many cores, and without a GPU they may be forked.
-        forks = ForkServer({**_environment(max(1, self.workers // 2)), **self.outside})
+        forks = ForkServer({**environment(max(1, self.workers // 2)), **self.outside})
         with closing(models), closing(forks), ThreadPoolExecutor(len(waiting) or 1) as pool:
             try:
                 while running or (waiting and not stopped.is_set()):
@@ -123,6 +123,10 @@ class _Work:
     started: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @cached_property
+    def standing(self) -> StandingWorkers:
+        return StandingWorkers({**environment(self._cores()), **self.runner.outside})
+
     def finish(self) -> None:
         """Do what is missing of the step and close it."""
         store, step, watcher = self.runner.store, self.step, self.runner.watcher
@@ -134,7 +138,11 @@ class _Work:
         layout = ensure_layout(store, step, shards=self._shards(), min_rows=MIN_ROWS.get(verb_of(step), 1))
         missing = sorted(set(range(len(layout.shards))) - set(done_shards(store, step.id)))
         self.shards = (len(layout.shards), len(missing))
-        with self._answered(missing) as answered, ThreadPoolExecutor(self.runner.workers) as pool:
+        with (
+            self._answered(missing) as answered,
+            closing(self.standing),
+            ThreadPoolExecutor(self.runner.workers) as pool,
+        ):
             for shard in [pool.submit(self._run_shard, number, answered) for number in missing]:
                 shard.result()
         if self.stopped.is_set():
@@ -183,8 +191,11 @@ class _Work:
             return None
         return next((model for model in models_in(self.step.action) if not urls_of(model, self.runner.servers)), None)
 
+    def _cores(self) -> int:
+        return cores_for(self.step, self.runner.workers, accelerated())
+
     def _run_shard(self, shard: int, servers: Replicas | None) -> None:
-        needed = 1 if servers else cores_for(self.step, self.runner.workers, accelerated())
+        needed = 1 if servers else self._cores()
         for attempt in range(1, self.runner.tries + 1):
             with nullcontext() if servers else self.cores.taken(needed, self.urgency):
                 if self.stopped.is_set():
@@ -209,16 +220,19 @@ class _Work:
         log.parent.mkdir(parents=True, exist_ok=True)
         named = {**self.runner.servers, **(ready_urls(servers, self._local_model()) if servers else {})}
         inside = engine.name == OFFLINE and self._local_model() is not None
-        argv = [verb_of(step), "--die-with-parent", "--store", store.root, "--plan", self.plan_name, "--step", step.id]
+        argv = [verb_of(step), "--store", store.root, "--plan", self.plan_name, "--step", step.id]
         argv += ["--shard", str(shard), "--servers", msgspec.json.encode(named).decode()]
         argv += ["--engine", OFFLINE, "--vllm-flags", shlex.join(engine.flags)] if inside else []
         with log.open("ab") as stderr:
-            if servers or inside or not self._loads_torch():
-                python = engine.vllm.python if inside else sys.executable
-                more = package_path() if inside else {}
-                started = _executed(python, argv, threads, stderr, self.runner.outside | more)
+            if verb_of(step) not in MODEL_VERBS:
+                started: Worker = self.standing.begin(argv, stderr)
+            elif servers or inside or not self._loads_torch():
+                python, more = (engine.vllm.python, package_path()) if inside else (sys.executable, {})
+                started = executed(
+                    python, [*argv, DIE_WITH_PARENT], {**environment(threads), **self.runner.outside, **more}, stderr
+                )
             else:
-                started = self.forks.fork(argv, stderr, MODULES[verb_of(step)])
+                started = self.forks.fork([*argv, DIE_WITH_PARENT], stderr, MODULES[verb_of(step)])
             with started as process:
                 last = self._follow(process, shard)
                 code = process.wait()
@@ -245,29 +259,11 @@ class _Work:
         return last
 
 
-def _environment(threads: int) -> dict[str, str]:
-    return {**ENVIRONMENT, **os.environ, **thread_limits(threads)}
-
-
-def _executed(
-    python: str, argv: list[str], threads: int, stderr: IO[bytes], more: dict[str, str]
-) -> subprocess.Popen[str]:
-    command, pipe = [python, "-m", "reinstruct.container", *argv], subprocess.PIPE
-    environment = {**_environment(threads), **more}
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, env=environment, text=True)
-
-
 def ready_urls(servers: Replicas, model: Model | None) -> dict[str, tuple[str, ...]]:
     """The servers under the name of the model they serve; those that died are started anew first."""
     servers.start()
     assert model is not None
     return {name_of(model): tuple(f"{url}#model={servers.name}" for url in servers.urls)}
-
-
-def package_path() -> dict[str, str]:
-    """Environment in which another Python finds this package."""
-    found = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {"PYTHONPATH": os.pathsep.join(filter(None, found))}
 
 
 def _needed_steps(step: Step) -> set[str]:

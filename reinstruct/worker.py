@@ -55,6 +55,11 @@ class Progress:
         self.tokens += tokens
         self.tell(self)
 
+    def restart(self) -> None:
+        """Be that of a shard not begun."""
+        self.done = self.total = self.tokens = 0
+        self.step, self.meter, self.counts = "", Meter(), []
+
 
 @dataclass
 class Attempt:
