@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import IO
@@ -33,10 +34,7 @@ class StandingWorkers:
 
     def begin(self, argv: Sequence[str], log: IO[bytes]) -> Shift:
         """A process that does what `python -m reinstruct.container ARGV` does, with the log as its standard error."""
-        try:
-            process = self._idle.pop()
-        except IndexError:
-            process = self._started(log)
+        process = self._well() or self._started(log)
         return Shift(process, msgspec.json.encode((argv, log.name)) + b"\n", self._idle)
 
     def close(self) -> None:
@@ -47,6 +45,15 @@ class StandingWorkers:
         while self._idle:
             with self._idle.pop() as process:
                 process.wait()
+
+    def _well(self) -> subprocess.Popen[str] | None:
+        """One that is idle, if there is any; those that died meanwhile are forgotten."""
+        while self._idle:
+            process = self._idle.pop()
+            if process.poll() is None:
+                return process
+            _end(process)
+        return None
 
     def _started(self, log: IO[bytes]) -> subprocess.Popen[str]:
         command, pipe = [sys.executable, "-m", "reinstruct.standing"], subprocess.PIPE
@@ -87,11 +94,15 @@ class Shift:
         if self._done:
             self._idle.append(self._process)
         else:
-            self._process.kill()
-            self._process.__exit__(None, None, None)
+            _end(self._process)
 
 
-def main() -> None:
+def _end(process: subprocess.Popen[str]) -> None:
+    with process:
+        process.kill()
+
+
+def main(do: Callable[[Namespace, Progress], None] = work) -> None:
     """Do shard after shard, until standard input ends; a mistake or an error ends the process, as in a container."""
     jobs: SimpleQueue[tuple[list[str], str]] = SimpleQueue()
     at_work = threading.Event()
@@ -104,9 +115,9 @@ def main() -> None:
         with mistakes_told():
             progress = progress or follow(args.metrics_port)
         progress.restart()
-        work(args, progress)
+        do(args, progress)
         at_work.clear()
-        print(_DONE, end="", flush=True)
+        print(f"\n{_DONE}", end="", flush=True)  # whatever a library may have said without ending its line
 
 
 def _listen(jobs: SimpleQueue[tuple[list[str], str]], at_work: threading.Event) -> None:
