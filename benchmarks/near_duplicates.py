@@ -24,8 +24,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reinstruct.train.job import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from reinstruct.commit import Slice
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("REINSTRUCT_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -96,7 +100,7 @@ def recombined(originals: list[str], count: int, sentences: int = 6) -> Iterator
 
 
 def stored(folder: Path, name: str, rows: Iterator[tuple[str, str]]) -> int:
-    """Write the rows as a part of a store in `folder`; how many there are."""
+    """Write the rows as parts of a store in `folder`, of which NAME.json tells; how many there are."""
     from reinstruct.records import Document
     from reinstruct.store import LocalStore
     from reinstruct.tables import PartWriter
@@ -104,23 +108,27 @@ def stored(folder: Path, name: str, rows: Iterator[tuple[str, str]]) -> int:
     with PartWriter(LocalStore(folder), name, Document) as part:
         for key, text in rows:
             part.write_records([Document(id=key, text=text)])
+    Path(folder, f"{name}.json").write_text(json.dumps([(part.name, part.rows) for part in part.parts()]))
     return part.rows
+
+
+def slices_of(folder: str, name: str) -> "list[Slice]":
+    from reinstruct.commit import Slice
+
+    return [Slice(part, 0, rows) for part, rows in json.loads(Path(folder, f"{name}.json").read_text())]
 
 
 def judge(folder: str, name: str) -> None:
     """Our side of the race, in a process of its own."""
-    from reinstruct.commit import Slice
+    import polars as pl
+
     from reinstruct.records import Document
     from reinstruct.rows import Pieces, StoredRows
     from reinstruct.stages.near_duplicates import DropNearDuplicates
     from reinstruct.store import LocalStore
 
-    store = LocalStore(folder)
-    import polars as pl
-    import pyarrow.parquet as pq
-
     began = time.process_time()
-    rows = StoredRows(store, [Slice(name, 0, pq.read_metadata(store.path(name)).num_rows)], Document, Path(folder))
+    rows = StoredRows(LocalStore(folder), slices_of(folder, name), Document, Path(folder))
     verdicts = Pieces(DropNearDuplicates().verdicts(rows))
     judged = (frame.with_columns(verdicts.take(frame.height)["reason"]) for frame in rows.read("id"))
     dropped = [key for frame in judged for key in frame.drop_nulls("reason")["id"]]
@@ -130,9 +138,8 @@ def judge(folder: str, name: str) -> None:
 def work(folder: str, name: str) -> None:
     """The whole step, as a worker runs it: verdicts, and the kept rows copied."""
     import msgspec
-    import pyarrow.parquet as pq
 
-    from reinstruct.commit import Layout, Slice
+    from reinstruct.commit import Layout
     from reinstruct.corpus.source import Source
     from reinstruct.plan import read
     from reinstruct.records import Document
@@ -142,15 +149,16 @@ def work(folder: str, name: str) -> None:
 
     store = LocalStore(folder)
     step = read(Source("", "jsonl", Document, ())).gather(DropNearDuplicates(), name=name.partition(".")[0]).step
-    rows = pq.read_metadata(store.path(name)).num_rows
-    store.put(f"steps/{step.id}/layout.json", msgspec.json.encode(Layout([[Slice(name, 0, rows)]])))
+    slices = slices_of(folder, name)
+    store.put(f"steps/{step.id}/layout.json", msgspec.json.encode(Layout([slices])))
     began = time.process_time()
     done = run_shard(store, step, 0, lambda model: None)
     assert done is not None
     seconds = time.process_time() - began
     status = Path("/proc/self/status").read_text()  # ru_maxrss would begin with the parent's
     peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-    print(json.dumps({"seconds": seconds, "mb": peak, "rows": rows, "rejected": done.counts[0].rejected}))
+    count = done.counts[0]
+    print(json.dumps({"seconds": seconds, "mb": peak, "rows": count.read, "rejected": count.rejected}))
 
 
 def on_one_core(argv: list[str]) -> dict:

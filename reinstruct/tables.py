@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 ROWS = 1024  # of a chunk and of a row group, at most
-CHUNK_BYTES = 3 << 18  # in a chunk that is read, but for the longest of rows
+PART_ROWS = 1 << 17  # of a part: what is told of each row group is held until it ends, some 10 kB
+CHUNK_BYTES = 1 << 19  # in a chunk that is read, but for the longest of rows
 _READ_BYTES = 1 << 16  # of a file at once, rather than all of a row group
 _PAGE_BYTES = 1 << 18  # of a page, which writers and readers hold several times
 _PAGE_STEP = 64  # rows after which a writer looks whether a page is full
@@ -101,14 +103,19 @@ def read_parts(store: Store, parts: Iterable[Part], record_type: type[Any]) -> I
 
 
 class PartWriter:
-    """Writes one part of one attempt; nothing is created until there is a row. Use as a context, then `parts`."""
+    """Writes parts of an attempt, the first of this name; nothing is created until there is a row.
 
-    def __init__(self, store: Store, name: str, record_type: type[Any]) -> None:
-        self.name = name
+    Use as a context, then `parts`. A part ends after `most_rows`, with the chunk that reaches them.
+    """
+
+    def __init__(self, store: Store, name: str, record_type: type[Any], most_rows: int = PART_ROWS) -> None:
         self.rows = 0
         self._store = store
-        self._record_type = record_type
+        self._name = name
+        self._most_rows = most_rows
         self._schema = schema(record_type)
+        self._record_type = record_type
+        self._begun: list[tuple[str, int]] = []  # names of parts, and the rows written before each
         self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.Table] = []
 
@@ -128,34 +135,49 @@ class PartWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         if kind is None:
             self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
         if kind is not None:
-            self._store.delete(self.name)
+            for name, _ in self._begun:
+                self._store.delete(name)
 
     def parts(self) -> list[Part]:
-        """The finished part, or nothing where no row came."""
-        if self._writer is None:
-            return []
-        size, checksum = self._store.sealed(self.name)
-        return [Part(self.name, size, checksum, self.rows)]
+        """The finished parts, none where no row came."""
+        borders = [*(before for _, before in self._begun), self.rows]
+        rows = [end - start for start, end in pairwise(borders)]
+        return [Part(name, *self._store.sealed(name), n) for (name, _), n in zip(self._begun, rows, strict=True)]
 
     def _flush(self) -> None:
         tables, self._pending = [table for table in self._pending if table.num_rows], []
         if not tables:
             return
-        if self._writer is None:
-            path = self._store.path(self.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(
-                path,
-                self._schema,
-                compression="zstd",
-                use_dictionary=False,
-                data_page_size=_PAGE_BYTES,
-                write_batch_size=_PAGE_STEP,
-            )
-        self._writer.write_table(pa.concat_tables(tables), row_group_size=ROWS)
+        table = pa.concat_tables(tables)
+        before = self.rows - table.num_rows
+        if self._writer is None or before - self._begun[-1][1] >= self._most_rows:
+            self._close()
+            self._begin(before)
+        assert self._writer is not None
+        self._writer.write_table(table, row_group_size=ROWS)
+
+    def _begin(self, before: int) -> None:
+        stem, dot, ending = self._name.rpartition(".")
+        name = f"{stem}-{len(self._begun)}{dot}{ending}" if self._begun else self._name
+        path = self._store.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._begun.append((name, before))
+        self._writer = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,  # of whole texts, which nobody asks for
+            data_page_size=_PAGE_BYTES,
+            write_batch_size=_PAGE_STEP,
+        )
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 def _opened(store: Store, name: str) -> pq.ParquetFile:

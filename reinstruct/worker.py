@@ -33,7 +33,7 @@ from reinstruct.tables import Chunk, PartWriter, read_slices
 from reinstruct.usage import Meter, Recorder
 
 OpenLLM = Callable[[Model], LLM]
-_TRIMMED = 3  # chunks of a gather after which freed memory goes back to the system; after each, it takes a quarter more
+_TRIMMED = 2  # chunks of a gather after which freed memory goes back to the system; after each, the step takes longer
 
 
 @dataclass

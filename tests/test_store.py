@@ -99,17 +99,30 @@ def test_parts_stream_back_in_order_and_in_slices(tmp_path: Path):
     assert [text for chunk in one for text in chunk.frame["text"]] == [*whole[1000:2500], whole[4999]]
 
 
+def test_a_part_ends_after_so_many_rows_and_the_next_one_begins(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    rows = [Document(id=str(n), text=f"text {n}") for n in range(5000)]
+    with PartWriter(store, "p.parquet", Document, most_rows=2000) as writer:
+        for start in range(0, len(rows), 500):
+            writer.write_records(rows[start : start + 500])
+    parts = writer.parts()
+    assert [(part.name, part.rows) for part in parts] == [("p.parquet", 3000), ("p-1.parquet", 2000)]
+    assert [record for chunk in read_parts(store, parts, Document) for record in chunk.records] == rows
+    assert [store.sealed(part.name) for part in parts] == [(part.bytes, part.sha256) for part in parts]
+
+
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path):
     store = LocalStore(tmp_path)
 
     def fail_half_way() -> None:
-        with PartWriter(store, "p.parquet", Document) as writer:
-            writer.write_records([Document(id="1", text="x")] * 3000)
+        with PartWriter(store, "p.parquet", Document, most_rows=1000) as writer:
+            for _ in range(3):
+                writer.write_records([Document(id="1", text="x")] * 3000)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail_half_way()
-    assert store.get("p.parquet") is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_writer_without_rows_writes_nothing(tmp_path: Path):

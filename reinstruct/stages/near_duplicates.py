@@ -26,8 +26,9 @@ from reinstruct.stages.shingles import FACTOR, Shingles, shingled
 from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
-_BYTES = 1 << 20  # of text, signed at once
-_LINKS = 1 << 17  # held before those that are there twice are dropped
+_BYTES = 1 << 18  # of text, signed at once
+_HIGH = 1 << 32
+_LINKS = 1 << 16  # held before those that are there twice are dropped
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,25 @@ class DropNearDuplicates(Gather[R]):
             expect(getattr(self, name) >= 1, f"DropNearDuplicates: {name}", getattr(self, name), "1 or more")
 
     def verdicts(self, rows: Rows) -> Iterator[pl.DataFrame]:
-        links = _links(self._keys(rows), rows.scratch, rows.height * self.bands)
-        members = clusters(links)
-        ranked = members.join(worth_of(rows, self.keep, self.field, members["row"]), on="row")
-        ranked = ranked.sort("worth", "row", descending=[True, False])
-        kept = ranked.group_by("cluster", maintain_order=True).agg(kept=pl.col("row").first())
-        gone = members.join(kept, on="cluster").filter(pl.col("row") != pl.col("kept"))
-        named = gone.join(pick(rows, ["id"], gone["kept"].unique()), left_on="kept", right_on="row")
-        detail = pl.format("of {}", pl.col("id"))
-        yield from spread(rows, named.select("row", reason=pl.lit("near_duplicate"), detail=detail))
+        gone = self._gone(rows)
+        kept = gone["kept"].unique().sort()
+        ids = pick(rows, ["id"], kept)["id"]
+        gone = gone.select("row", at=kept.search_sorted(gone["kept"]))
+        del kept  # nothing but this is held while all rows are copied
+        reason = pl.when(pl.col("at").is_not_null()).then(pl.lit("near_duplicate"))
+        for piece in spread(rows, gone):
+            yield piece.select(reason=reason, detail=pl.format("of {}", ids.gather(piece["at"])))
+
+    def _gone(self, rows: Rows) -> pl.DataFrame:
+        """Each `row` that does not stay, and the one of its cluster that is `kept`."""
+        members = clusters(_links(self._keys(rows), rows.scratch, rows.height * self.bands))
+        if self.keep == "first":
+            best = members.rename({"cluster": "kept"})
+        else:
+            ranked = members.join(worth_of(rows, self.keep, self.field, members["row"]), on="row")
+            ranked = ranked.sort("worth", "row", descending=[True, False])
+            best = ranked.select("row", kept=pl.col("row").first().over("cluster"))
+        return best.filter(pl.col("row") != pl.col("kept"))
 
     def _keys(self, rows: Rows) -> Iterator[pl.DataFrame]:
         """Band keys of all rows: `key` and `row`."""
@@ -119,9 +130,10 @@ def band_keys_in_columns(signatures: list[list[int]], bands: int, rows: int) -> 
     return (key ^ (key // 2**29)) * FACTOR  # mixed, so that the high bits, which choose the partition, depend on all
 
 
-def clusters(links: pl.DataFrame) -> pl.DataFrame:
+def clusters(links: pl.Series) -> pl.DataFrame:
     """Rows that are linked, directly or through others: `row` and `cluster`, the first row among them; sorted."""
-    rows = pl.concat([links["row"], links["first"]]).unique().sort()
+    row, first = (links // _HIGH).cast(pl.UInt32), (links % _HIGH).cast(pl.UInt32)
+    rows = pl.concat([row, first]).unique().sort()
     above = array("I", range(len(rows)))  # the parent of each row in a forest; no row is before its parent
 
     def root(place: int) -> int:
@@ -129,23 +141,25 @@ def clusters(links: pl.DataFrame) -> pl.DataFrame:
             above[place] = place = above[above[place]]
         return place
 
-    for row, first in zip(rows.search_sorted(links["row"]), rows.search_sorted(links["first"]), strict=True):
-        one, other = root(row), root(first)
-        above[max(one, other)] = min(one, other)
-    cluster = rows.gather(pl.Series([root(place) for place in range(len(rows))], dtype=pl.UInt32))
-    return pl.DataFrame({"row": rows, "cluster": cluster})
+    for one, other in zip(rows.search_sorted(row), rows.search_sorted(first), strict=True):
+        here, there = root(one), root(other)
+        above[max(here, there)] = min(here, there)
+    for place in range(len(above)):
+        above[place] = root(place)
+    return pl.DataFrame({"row": rows, "cluster": rows.gather(compiled.unsigned(above, pa.uint32(), 4))})
 
 
-def _links(keys: Iterator[pl.DataFrame], scratch: Path, expected: int) -> pl.DataFrame:
-    """Every row that shares a key with an earlier one, and the `first` row that has the key; no pair twice."""
-    found = [pl.DataFrame(schema={"row": pl.UInt32, "first": pl.UInt32})]
+def _links(keys: Iterator[pl.DataFrame], scratch: Path, expected: int) -> pl.Series:
+    """Every row that shares a key with an earlier one, times _HIGH, plus the first row that has the key; none twice."""
+    found, fresh = pl.Series([], dtype=pl.UInt64), list[pl.Series]()
     for partition in partitions(keys, scratch, expected):
         shared = partition.filter(pl.col("key").is_duplicated())
         pairs = shared.select("row", first=pl.col("row").min().over("key"))
-        found.append(pairs.filter(pl.col("row") != pl.col("first")))
-        if sum(part.height for part in found[1:]) > max(_LINKS, found[0].height):  # most pairs share several bands
-            found = [pl.concat(found).unique()]
-    return pl.concat(found).unique()
+        pairs = pairs.filter(pl.col("row") != pl.col("first"))
+        fresh.append(pairs.select(pl.col("row") * pl.lit(_HIGH, pl.UInt64) + pl.col("first")).to_series())
+        if sum(map(len, fresh)) > max(_LINKS, len(found)):  # most pairs share several bands
+            found, fresh = pl.concat([found, *fresh]).unique(), []
+    return pl.concat([found, *fresh]).unique()
 
 
 def _numbers(series: pl.Series) -> memoryview:

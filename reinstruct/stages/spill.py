@@ -33,7 +33,7 @@ def partitions(frames: Iterator[pl.DataFrame], scratch: Path, expected: int) -> 
                 if at not in writers:
                     writers[at] = open_files.enter_context(pa.ipc.new_stream(files[at], table.schema))
                 writers[at].write_table(table)
-    pa.default_memory_pool().release_unused()  # what reading and writing left behind
+            pa.default_memory_pool().release_unused()  # what reading, judging and writing left behind
     for file in files:
         if file.exists():
             with pa.ipc.open_stream(pa.OSFile(str(file), "r")) as stream:
