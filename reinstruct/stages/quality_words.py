@@ -31,12 +31,15 @@ _UNITS = (
     "mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%|км²|км³|км|м²|м³|м|дм|см|мм|нм|кг|мг|г|м/с|км/ч|кПа|Па|Кб|КБ|Мб|МБ|Гб|ГБ"
 )
 # Marks no entry begins or ends with are taken off all at once, the last = and the first * excepted.
-_RUN = r'^(?:[[#*_,!?{}&"%…\p{So}]--[°]]{2,}|=={2,})'
+_IN_RUN = r'[[#*_,!?{}&"%…\p{So}]--[°]]'
+_RUN = rf"^(?:{_IN_RUN}{{2,}}|=={{2,}})"
 _END_RUN = r"(?:[^:*-](\*{2,})|([#_]{2,}))$"
-_PREFIX = rf"^(?:[§%=—–{_MARKS}{_QUOTES}{_MONEY}\p{{So}}]|\+(?:[^0-9]|$)|\.\.+|(?:US|C|A)\$)"
-_SUFFIX = rf"((?:……|[{_MARKS}{_QUOTES}\p{{So}}—–]|\.\.+|['’][sS])$)"
+_BEFORE, _AFTER = rf"[§%=—–{_MARKS}{_QUOTES}{_MONEY}\p{{So}}]", rf"[{_MARKS}{_QUOTES}\p{{So}}—–]"
+_PREFIX = rf"^(?:{_BEFORE}|\+(?:[^0-9]|$)|\.\.+|(?:US|C|A)\$)"
+_SUFFIX = rf"((?:……|{_AFTER}|\.\.+|['’][sS])$)"
 _AFTER_DIGIT = rf"[0-9]((?:\+|(?:US|C|A)?[{_MONEY}]|{_UNITS})$)"
-_FULL_STOP = rf"(?:[0-9{_LOWER}%²+\-{_MARKS}|{_QUOTES}]|°[FfCcKk]|[{_UPPER}][{_UPPER}])\.$"
+_BEFORE_STOP = rf"[0-9{_LOWER}%²+\-{_MARKS}|{_QUOTES}]"
+_FULL_STOP = rf"(?:{_BEFORE_STOP}|°[FfCcKk]|[{_UPPER}][{_UPPER}])\.$"
 _ANYWHERE = r"(\.\.+|…|\p{So})"
 _MAY_DIVIDE = r"[^\s\p{L}\p{M}\p{N}_()\[\]]"
 _INFIX = (
@@ -55,11 +58,30 @@ _URL = (  # a whole piece that is an address stays whole
 )
 _PRIVATE = r"^(?:[\w+\-.]{2,}://)?(?:\S+@)?(?:10|127|169\.254|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d"
 _ROUNDS = 64  # more marks than that around a word stay on it
+CLASSES = (  # what the compiled loop asks of a character, in the order of _words.c
+    *(f"[ {WHITE}]", _IN_RUN, _BEFORE, _AFTER, _BEFORE_STOP, f"[{_UPPER}]", f"[{_LETTER}]", _MAY_DIVIDE),
+    *(r"[…\p{So}]", f"[{_LOWER}{_QUOTES}]", f"[{_UPPER}{_QUOTES}]"),
+)
 
 
 def pieces(texts: pl.Series) -> pl.Series:
     """List column: what stands between white space, and empty pieces where several are in a row."""
     return texts.str.replace_all(f"[{WHITE}]", " ").str.split(" ")
+
+
+def numbered(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """How many pieces each text has, the number of each in order, and the different ones."""
+    lists = pieces(texts)
+    keyed = pl.DataFrame({"piece": lists.explode()}).with_columns(key=pl.col("piece").hash())
+    different = keyed.unique("key").with_row_index("at")
+    at = keyed.select("key").join(different.select("key", "at"), on="key", how="left", maintain_order="left")["at"]
+    return lists.list.len(), at, different["piece"]
+
+
+def units() -> list[str]:
+    """What is a mark of its own behind a digit."""
+    money = [chr(code) for code in range(0x20A0, 0x20C0)] + list(_MONEY[:-3])
+    return ["+", *_UNITS.split("|"), *(f"{country}{sign}" for country in ("", "US", "C", "A") for sign in money)]
 
 
 def cut(found: pl.Series) -> pl.Series:
@@ -72,7 +94,8 @@ def cut(found: pl.Series) -> pl.Series:
         rest = rest.with_columns(fits=fits.fill_null(False))
         done.append(rest.filter("fits").select("row", words=words))
         rest = rest.filter(~pl.col("fits")).select("row", "piece")
-    done.append(_merged(_cut_marks(rest.select("row", rest="piece"), _entries())))
+    marked = _cut_marks(rest.select("row", rest="piece"), _entries())
+    done.append(marked.with_columns(merged(pl.col("words"))))
     return pl.concat(done).sort("row")["words"]
 
 
@@ -115,8 +138,11 @@ def _inside(rest: pl.Expr) -> pl.Expr:
         inner = inner.str.replace_all(pattern, divided)
         if pattern != _ANYWHERE:
             inner = inner.str.replace_all(pattern, divided)
-    address = rest.str.contains(".", literal=True) & rest.str.contains(_URL) & ~rest.str.contains(_PRIVATE)
-    return pl.when(address).then(rest).otherwise(inner)
+    return pl.when(is_address(rest)).then(rest).otherwise(inner)
+
+
+def is_address(rest: pl.Expr) -> pl.Expr:
+    return rest.str.contains(".", literal=True) & rest.str.contains(_URL) & ~rest.str.contains(_PRIVATE)
 
 
 def _one_round(rows: pl.DataFrame, entry_texts: pl.Series) -> pl.DataFrame:
@@ -150,11 +176,11 @@ def _one_round(rows: pl.DataFrame, entry_texts: pl.Series) -> pl.DataFrame:
     return rows.select("row", rest=next_rest, before=before, after=after, ends=ends)
 
 
-def _merged(rows: pl.DataFrame) -> pl.DataFrame:
+def merged(words: pl.Expr) -> pl.Expr:
     """Words side by side that are an entry together, as ")" and ":" are the face "):", become that entry."""
-    doubled = pl.concat_str(pl.lit(CUT), pl.col("words").str.replace_all(CUT, CUT * 2, literal=True), pl.lit(CUT))
-    merged = doubled.str.replace_many(_merges(), leftmost=True)
-    return rows.select("row", words=merged.str.replace_all(CUT * 2, CUT, literal=True).str.strip_chars(CUT))
+    doubled = pl.concat_str(pl.lit(CUT), words.str.replace_all(CUT, CUT * 2, literal=True), pl.lit(CUT))
+    found = doubled.str.replace_many(_merges(), leftmost=True)
+    return found.str.replace_all(CUT * 2, CUT, literal=True).str.strip_chars(CUT).alias("words")
 
 
 @cache

@@ -1,0 +1,75 @@
+"""English text cut into words by the compiled loop of `_words.c`, a piece between white space at a time.
+
+The one rule: its words are those of `quality_words`, which judges what the loop is not sure of.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from reinstruct.stages import quality_words
+from reinstruct.stages.compiled import packaged
+from reinstruct.stages.quality_english import CUT, entries
+from reinstruct.stages.quality_words import is_address, merged
+from reinstruct.views import large_texts, unsigned, views_of
+
+try:
+    from reinstruct._words import cut_words as cut_words
+    from reinstruct._words import different_pieces as different_pieces
+except ImportError:  # installed where there was no C compiler
+    cut_words = different_pieces = None
+
+MARKS = "marks.z"  # beside this file; build_letters.py makes it
+_MAY_MERGE, _MAY_BE_ADDRESS, _UNKNOWN = 1, 2, 3  # as in _words.c, behind 0 for words that are sure
+_REST = "\x1e"  # on both sides of what may be an address
+
+
+def numbered(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """How many pieces each text has, the number of each in order, and the different ones."""
+    if different_pieces is None:
+        return quality_words.numbered(texts)
+    counts, numbers, *pieces = different_pieces(*views_of(texts), packaged(MARKS))
+    return unsigned(counts, pa.uint32(), 4), unsigned(numbers, pa.uint32(), 4), large_texts(*pieces)
+
+
+def cut(found: pl.Series) -> pl.Series:
+    """As `quality_words.cut`."""
+    if cut_words is None:
+        return quality_words.cut(found)
+    said, words = _cut(found, divides=True)
+    for kind, judge in ((_MAY_MERGE, _merged), (_MAY_BE_ADDRESS, _addresses), (_UNKNOWN, quality_words.cut)):
+        which = (said == kind).arg_true()
+        if len(which):
+            words = words.scatter(which, judge((found if kind == _UNKNOWN else words).gather(which)))
+    return words
+
+
+def _merged(words: pl.Series) -> pl.Series:
+    return words.alias("words").to_frame().select(merged(pl.col("words"))).to_series()
+
+
+def _addresses(words: pl.Series) -> pl.Series:
+    """The same with addresses whole."""
+    _, apart = _cut(words.str.replace_all(CUT, "", literal=True), divides=False)
+    rows = pl.DataFrame({"words": words, "apart": apart})
+    is_whole = is_address(pl.col("apart").str.extract(f"{_REST}(.*){_REST}"))
+    whole = pl.col("apart").str.strip_chars(_REST).str.replace_all(_REST, CUT, literal=True)
+    return _merged(rows.select(pl.when(is_whole).then(whole).otherwise("words")).to_series())
+
+
+def _cut(found: pl.Series, *, divides: bool) -> tuple[pl.Series, pl.Series]:
+    """What the loop says of each piece, and its words."""
+    assert cut_words is not None
+    said, *words = cut_words(*views_of(found), packaged(MARKS), *_strings(), divides)
+    return unsigned(said, pa.uint8(), 1), large_texts(*words)
+
+
+@cache
+def _strings() -> tuple[tuple[bytes, ...], ...]:
+    """Entries, their words, and units."""
+    both: tuple[Any, ...] = (entries(), entries().values(), quality_words.units())
+    return tuple(tuple(string.encode() for string in strings) for strings in both)
