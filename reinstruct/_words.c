@@ -20,7 +20,7 @@ enum {
 };
 
 /* What is said of a piece, as in stages/quality_compiled.py. */
-enum { SURE, MAY_MERGE, MAY_BE_ADDRESS, UNKNOWN };
+enum { SURE, MAY_BE_ADDRESS, UNKNOWN };
 
 typedef struct { const uint16_t *of; uint32_t known; } Classes;
 
@@ -49,15 +49,13 @@ static int cut(const Rules *rules, Piece *piece) {
     if (entry >= 0) return cut_entry(rules, piece, entry), SURE;
     for (int round = 0; round < ROUNDS && !round_ends(rules, piece); round++) {}
     entry = found_in(&rules->entries, piece, piece->first, piece->last);
-    int divides = 0, is_whole = piece->last - piece->first == piece->count;
+    int divides = 0, is_address = 0, is_whole = piece->last - piece->first == piece->count;
     for (Py_ssize_t n = piece->first; entry < 0 && n < piece->last; n++) divides |= piece->chars[n].classes & DIVIDES;
-    if (divides && may_be_address(piece)) {
-        if (rules->divides) divide(piece);
-        return MAY_BE_ADDRESS;
-    }
-    if (divides) divide(piece);
+    if (divides) is_address = may_be_address(piece);
+    if (divides && (rules->divides || !is_address)) divide(piece);
     if (entry >= 0) cut_entry(rules, piece, entry);
-    return (divides || !is_whole) && may_merge(rules, piece) ? MAY_MERGE : SURE;
+    if (divides || !is_whole) merge(rules, piece);
+    return is_address ? MAY_BE_ADDRESS : SURE;
 }
 
 /* A piece with a mark between its words, or around what may be an address; behind it. */
@@ -126,29 +124,50 @@ static Text *strings_of(PyObject *given) {
     return strings;
 }
 
-/* Make them to be found; 0 with an error set. */
-static int learn(Strings *strings, PyObject *given) {
-    strings->strings = strings_of(given);
-    if (!strings->strings) return 0;
-    strings->count = PyTuple_Size(given);
+/* Make strings to be found. */
+static void learn(Strings *strings) {
     for (Py_ssize_t n = 0; n < strings->count; n++) {
         Text text = strings->strings[n];
         strings->slots[slot_of(strings, text)] = (uint16_t)(n + 1);
         if (text.end - text.at > strings->longest) strings->longest = text.end - text.at;
     }
+}
+
+/* Whether an entry is its words and the marks between them, and short enough. */
+static int is_sound(Text entry, Text words) {
+    if (entry.end - entry.at >= LONGEST) return 0;
+    for (; words.at < words.end; words.at++)
+        if (*words.at != CUT && (entry.at == entry.end || *entry.at++ != *words.at)) return 0;
+    return entry.at == entry.end;
+}
+
+/* Learn what entries of one word would be cut into, while there are none to be found; 0 with an error set. */
+static int learn_begins(Rules *rules) {
+    Char room[LONGEST + 2];
+    Rules apart = *rules;
+    apart.divides = 1;
+    rules->begins = calloc(rules->entries.count + 1, sizeof *rules->begins);
+    if (!rules->begins) return PyErr_NoMemory(), 0;
+    for (Py_ssize_t n = 0; n < rules->entries.count; n++) {
+        Piece entry = {.chars = room + 1, .text = rules->entries.strings[n]};
+        if (!is_sound(entry.text, rules->words[n])) return PyErr_Format(PyExc_ValueError, "entry %zd cannot be", n), 0;
+        if (!is_same(entry.text, rules->words[n]) || cut(&apart, &entry) == UNKNOWN) continue;
+        for (Py_ssize_t at = 1; at < entry.count; at++) rules->begins[n] |= (uint32_t)entry.chars[at].begins << at;
+    }
     return 1;
 }
 
-/* Whether each entry is its words and the marks between them; an error is set where not. */
-static int are_words(const Rules *rules, Py_ssize_t count) {
-    if (count != rules->entries.count) return PyErr_SetString(PyExc_ValueError, "as many words as entries are wanted"), 0;
-    for (Py_ssize_t n = 0; n < count; n++) {
-        Text entry = rules->entries.strings[n], words = rules->words[n];
-        for (; words.at < words.end; words.at++)
-            if (*words.at != CUT && (entry.at == entry.end || *entry.at++ != *words.at)) break;
-        if (words.at < words.end || entry.at < entry.end)
-            return PyErr_Format(PyExc_ValueError, "entry %zd is not its words", n), 0;
-    }
+/* Get what a piece is cut by; 0 with an error set. */
+static int learn_all(Rules *rules, PyObject *entries, PyObject *words, PyObject *units) {
+    rules->entries.count = PyTuple_Size(entries);
+    rules->units.count = PyTuple_Size(units);
+    if (PyTuple_Size(words) != rules->entries.count)
+        return PyErr_SetString(PyExc_ValueError, "as many words as entries are wanted"), 0;
+    if (!(rules->entries.strings = strings_of(entries)) || !(rules->words = strings_of(words))) return 0;
+    if (!(rules->units.strings = strings_of(units))) return 0;
+    learn(&rules->units);
+    if (!learn_begins(rules)) return 0;
+    learn(&rules->entries);
     return 1;
 }
 
@@ -168,14 +187,15 @@ static PyObject *cut_words(PyObject *module, PyObject *arguments) {
             &words, &PyTuple_Type, &units, &rules.divides
         ))
         return NULL;
-    if (classes_of(&classes, &rules.classes) && learn(&rules.entries, entries) && learn(&rules.units, units) &&
-        (rules.words = strings_of(words)) && are_words(&rules, PyTuple_Size(words)) && get_views(views, buffers, &pieces)) {
+    if (classes_of(&classes, &rules.classes) && learn_all(&rules, entries, words, units) &&
+        get_views(views, buffers, &pieces)) {
         found = cut_all(&rules, &pieces);
         release(&pieces);
     }
     free(rules.entries.strings);
     free(rules.units.strings);
-    free((void *)rules.words);
+    free(rules.words);
+    free(rules.begins);
     PyBuffer_Release(&classes);
     return found;
 }

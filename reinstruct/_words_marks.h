@@ -2,6 +2,7 @@
 
 #define ROUNDS 64  /* as there */
 #define SLOTS 4096 /* for strings: no more than half of them are taken */
+#define LONGEST 32 /* characters of an entry, less one */
 
 /* A character, where it begins in the piece, and whether it begins a word. */
 typedef struct { uint32_t code, at; uint16_t classes; uint8_t begins; } Char;
@@ -12,7 +13,9 @@ typedef struct { Char *chars; Py_ssize_t first, last, count; Text text; } Piece;
 /* Strings to be found by their bytes; a slot has the number of one and one more, or 0. */
 typedef struct { Text *strings; Py_ssize_t count, longest; uint16_t slots[SLOTS]; } Strings;
 
-typedef struct { Classes classes; Strings entries, units; const Text *words; int divides; } Rules;
+/* Of entries, their words, and, as bits, which of their characters would begin another word were they none; 0 for those
+   that have several words. */
+typedef struct { Classes classes; Strings entries, units; Text *words; uint32_t *begins; int divides; } Rules;
 
 static Py_ssize_t slot_of(const Strings *strings, Text text) {
     Py_ssize_t slot = hash_of(text) % SLOTS;
@@ -173,21 +176,6 @@ static int may_be_address(const Piece *piece) {
     return 0;
 }
 
-/* Whether some words side by side are an entry of one word together. */
-static int may_merge(const Rules *rules, const Piece *piece) {
-    for (Py_ssize_t first = 0; first < piece->count; first++) {
-        if (first && !piece->chars[first].begins) continue;
-        int words = 0;
-        for (Py_ssize_t last = first + 1; last <= piece->count; last++) {
-            if (piece->chars[last].at - piece->chars[first].at > rules->entries.longest) break;
-            if ((last < piece->count && !piece->chars[last].begins) || !words++) continue;
-            Py_ssize_t entry = found_in(&rules->entries, piece, first, last);
-            if (entry >= 0 && is_same(rules->words[entry], rules->entries.strings[entry])) return 1;
-        }
-    }
-    return 0;
-}
-
 /* Cut what is left, an entry, where its words begin. */
 static void cut_entry(const Rules *rules, const Piece *piece, Py_ssize_t entry) {
     Text words = rules->words[entry];
@@ -196,5 +184,23 @@ static void cut_entry(const Rules *rules, const Piece *piece, Py_ssize_t entry) 
     for (const uint8_t *next = words.at; next < words.end; next++) {
         if (*next == CUT) at->begins = 1;
         else if (++byte == at[1].at) at++;
+    }
+}
+
+/* Words side by side that are an entry of one word together become it: those that it would be cut into were it none. */
+static void merge(const Rules *rules, const Piece *piece) {
+    Char *chars = piece->chars;
+    for (Py_ssize_t first = 0; first < piece->count; first++) {
+        Py_ssize_t longest = 0;
+        uint32_t begins = 0;
+        if (first && !chars[first].begins) continue;
+        for (Py_ssize_t last = first + 1; last <= piece->count && last - first < LONGEST; last++) {
+            if (last < piece->count && !chars[last].begins) continue;
+            Py_ssize_t entry = begins ? found_in(&rules->entries, piece, first, last) : -1;
+            if (entry >= 0 && rules->begins[entry] == begins) longest = last;
+            begins |= 1u << (last - first);
+        }
+        while (++first < longest) chars[first].begins = 0;
+        first--;
     }
 }

@@ -14,7 +14,7 @@ import pyarrow as pa
 from reinstruct.stages import quality_words
 from reinstruct.stages.compiled import packaged
 from reinstruct.stages.quality_english import CUT, entries
-from reinstruct.stages.quality_words import is_address, merged
+from reinstruct.stages.quality_words import is_address
 from reinstruct.views import large_texts, unsigned, views_of
 
 try:
@@ -24,7 +24,7 @@ except ImportError:  # installed where there was no C compiler
     cut_words = different_pieces = None
 
 MARKS = "marks.z"  # beside this file; build_letters.py makes it
-_MAY_MERGE, _MAY_BE_ADDRESS, _UNKNOWN = 1, 2, 3  # as in _words.c, behind 0 for words that are sure
+_MAY_BE_ADDRESS, _UNKNOWN = 1, 2  # as in _words.c, behind 0 for words that are sure
 _REST = "\x1e"  # on both sides of what may be an address
 
 
@@ -41,24 +41,20 @@ def cut(found: pl.Series) -> pl.Series:
     if cut_words is None:
         return quality_words.cut(found)
     said, words = _cut(found, divides=True)
-    for kind, judge in ((_MAY_MERGE, _merged), (_MAY_BE_ADDRESS, _addresses), (_UNKNOWN, quality_words.cut)):
+    for kind, judge in ((_MAY_BE_ADDRESS, _with_addresses), (_UNKNOWN, quality_words.cut)):
         which = (said == kind).arg_true()
         if len(which):
-            words = words.scatter(which, judge((found if kind == _UNKNOWN else words).gather(which)))
+            words = words.scatter(which, judge(found.gather(which)))
     return words
 
 
-def _merged(words: pl.Series) -> pl.Series:
-    return words.alias("words").to_frame().select(merged(pl.col("words"))).to_series()
-
-
-def _addresses(words: pl.Series) -> pl.Series:
-    """The same with addresses whole."""
-    _, apart = _cut(words.str.replace_all(CUT, "", literal=True), divides=False)
+def _with_addresses(found: pl.Series) -> pl.Series:
+    """The words of pieces that may be an address with marks around; where it is one, it is a word."""
+    words, apart = _cut(found, divides=True)[1], _cut(found, divides=False)[1]
     rows = pl.DataFrame({"words": words, "apart": apart})
     is_whole = is_address(pl.col("apart").str.extract(f"{_REST}(.*){_REST}"))
     whole = pl.col("apart").str.strip_chars(_REST).str.replace_all(_REST, CUT, literal=True)
-    return _merged(rows.select(pl.when(is_whole).then(whole).otherwise("words")).to_series())
+    return rows.select(pl.when(is_whole).then(whole).otherwise("words")).to_series()
 
 
 def _cut(found: pl.Series, *, divides: bool) -> tuple[pl.Series, pl.Series]:

@@ -95,7 +95,7 @@ def cut(found: pl.Series) -> pl.Series:
         done.append(rest.filter("fits").select("row", words=words))
         rest = rest.filter(~pl.col("fits")).select("row", "piece")
     marked = _cut_marks(rest.select("row", rest="piece"), _entries())
-    done.append(marked.with_columns(merged(pl.col("words"))))
+    done.append(marked.with_columns(_merged(pl.col("words"))))
     return pl.concat(done).sort("row")["words"]
 
 
@@ -176,7 +176,7 @@ def _one_round(rows: pl.DataFrame, entry_texts: pl.Series) -> pl.DataFrame:
     return rows.select("row", rest=next_rest, before=before, after=after, ends=ends)
 
 
-def merged(words: pl.Expr) -> pl.Expr:
+def _merged(words: pl.Expr) -> pl.Expr:
     """Words side by side that are an entry together, as ")" and ":" are the face "):", become that entry."""
     doubled = pl.concat_str(pl.lit(CUT), words.str.replace_all(CUT, CUT * 2, literal=True), pl.lit(CUT))
     found = doubled.str.replace_many(_merges(), leftmost=True)
