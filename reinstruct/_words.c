@@ -26,37 +26,8 @@ typedef struct { const uint16_t *of; uint32_t known; } Classes;
 
 #include "_words_pieces.h"
 #include "_words_marks.h"
-
-/* The characters of a text; 0 if one is not known. */
-static int read_piece(const Classes *classes, Piece *piece) {
-    Char *next = piece->chars;
-    int bytes;
-    for (const uint8_t *at = piece->text.at; at < piece->text.end; at += bytes) {
-        uint32_t code = character(at, &bytes);
-        if (code >= classes->known) return 0;
-        *next++ = (Char){code, (uint32_t)(at - piece->text.at), classes->of[code], 0};
-    }
-    *next = (Char){0, (uint32_t)(piece->text.end - piece->text.at), 0, 0};
-    piece->first = 0;
-    piece->last = piece->count = next - piece->chars;
-    return 1;
-}
-
-/* Mark where the words of a piece begin, and say how sure that is. */
-static int cut(const Rules *rules, Piece *piece) {
-    if (!read_piece(&rules->classes, piece)) return UNKNOWN;
-    Py_ssize_t entry = found_in(&rules->entries, piece, 0, piece->count);
-    if (entry >= 0) return cut_entry(rules, piece, entry), SURE;
-    for (int round = 0; round < ROUNDS && !round_ends(rules, piece); round++) {}
-    entry = found_in(&rules->entries, piece, piece->first, piece->last);
-    int divides = 0, is_address = 0, is_whole = piece->last - piece->first == piece->count;
-    for (Py_ssize_t n = piece->first; entry < 0 && n < piece->last; n++) divides |= piece->chars[n].classes & DIVIDES;
-    if (divides) is_address = may_be_address(piece);
-    if (divides && (rules->divides || !is_address)) divide(piece);
-    if (entry >= 0) cut_entry(rules, piece, entry);
-    if (divides || !is_whole) merge(rules, piece);
-    return is_address ? MAY_BE_ADDRESS : SURE;
-}
+#include "_words_entries.h"
+#include "_words_runs.h"
 
 /* A piece with a mark between its words, or around what may be an address; behind it. */
 static uint8_t *put(const Piece *piece, int said, int divides, uint8_t *to) {
@@ -108,67 +79,6 @@ static PyObject *cut_all(const Rules *rules, const Views *pieces) {
     Py_XDECREF(offsets);
     Py_XDECREF(data);
     return all;
-}
-
-/* The strings of a tuple of bytes; NULL with an error set. */
-static Text *strings_of(PyObject *given) {
-    Py_ssize_t count = PyTuple_Size(given), length;
-    if (count > SLOTS / 2) return PyErr_Format(PyExc_ValueError, "%zd strings; accepted: %d", count, SLOTS / 2), NULL;
-    Text *strings = malloc((count + 1) * sizeof *strings);
-    if (!strings) return PyErr_NoMemory(), NULL;
-    for (Py_ssize_t n = 0; n < count; n++) {
-        char *bytes;
-        if (PyBytes_AsStringAndSize(PyTuple_GetItem(given, n), &bytes, &length)) return free(strings), NULL;
-        strings[n] = (Text){(const uint8_t *)bytes, (const uint8_t *)bytes + length};
-    }
-    return strings;
-}
-
-/* Make strings to be found. */
-static void learn(Strings *strings) {
-    for (Py_ssize_t n = 0; n < strings->count; n++) {
-        Text text = strings->strings[n];
-        strings->slots[slot_of(strings, text)] = (uint16_t)(n + 1);
-        if (text.end - text.at > strings->longest) strings->longest = text.end - text.at;
-    }
-}
-
-/* Whether an entry is its words and the marks between them, and short enough. */
-static int is_sound(Text entry, Text words) {
-    if (entry.end - entry.at >= LONGEST) return 0;
-    for (; words.at < words.end; words.at++)
-        if (*words.at != CUT && (entry.at == entry.end || *entry.at++ != *words.at)) return 0;
-    return entry.at == entry.end;
-}
-
-/* Learn what entries of one word would be cut into, while there are none to be found; 0 with an error set. */
-static int learn_begins(Rules *rules) {
-    Char room[LONGEST + 2];
-    Rules apart = *rules;
-    apart.divides = 1;
-    rules->begins = calloc(rules->entries.count + 1, sizeof *rules->begins);
-    if (!rules->begins) return PyErr_NoMemory(), 0;
-    for (Py_ssize_t n = 0; n < rules->entries.count; n++) {
-        Piece entry = {.chars = room + 1, .text = rules->entries.strings[n]};
-        if (!is_sound(entry.text, rules->words[n])) return PyErr_Format(PyExc_ValueError, "entry %zd cannot be", n), 0;
-        if (!is_same(entry.text, rules->words[n]) || cut(&apart, &entry) == UNKNOWN) continue;
-        for (Py_ssize_t at = 1; at < entry.count; at++) rules->begins[n] |= (uint32_t)entry.chars[at].begins << at;
-    }
-    return 1;
-}
-
-/* Get what a piece is cut by; 0 with an error set. */
-static int learn_all(Rules *rules, PyObject *entries, PyObject *words, PyObject *units) {
-    rules->entries.count = PyTuple_Size(entries);
-    rules->units.count = PyTuple_Size(units);
-    if (PyTuple_Size(words) != rules->entries.count)
-        return PyErr_SetString(PyExc_ValueError, "as many words as entries are wanted"), 0;
-    if (!(rules->entries.strings = strings_of(entries)) || !(rules->words = strings_of(words))) return 0;
-    if (!(rules->units.strings = strings_of(units))) return 0;
-    learn(&rules->units);
-    if (!learn_begins(rules)) return 0;
-    learn(&rules->entries);
-    return 1;
 }
 
 static int classes_of(const Py_buffer *given, Classes *classes) {
@@ -243,6 +153,26 @@ static PyObject *different_pieces(PyObject *module, PyObject *arguments) {
     return found;
 }
 
+static PyObject *run_chars(PyObject *module, PyObject *arguments) {
+    Columns all;
+    if (!PyArg_ParseTuple(arguments, "y*y*y*y*y*", &all.lengths, &all.numbers, &all.pieces, &all.keys, &all.chars))
+        return NULL;
+    PyObject *found = run_chars_of(&all);
+    Py_buffer *given[] = {&all.lengths, &all.numbers, &all.pieces, &all.keys, &all.chars};
+    for (int n = 0; n < 5; n++) PyBuffer_Release(given[n]);
+    return found;
+}
+
+static PyObject *text_sums(PyObject *module, PyObject *arguments) {
+    Py_buffer lengths, numbers, values;
+    if (!PyArg_ParseTuple(arguments, "y*y*y*", &lengths, &numbers, &values)) return NULL;
+    PyObject *found = sums_of(&lengths, &numbers, &values);
+    PyBuffer_Release(&lengths);
+    PyBuffer_Release(&numbers);
+    PyBuffer_Release(&values);
+    return found;
+}
+
 static PyMethodDef methods[] = {
     {"different_pieces", different_pieces, METH_VARARGS,
      "different_pieces(views, buffers, classes): of UTF-8 texts in Arrow's view layout, how many pieces each has between\n"
@@ -252,6 +182,14 @@ static PyMethodDef methods[] = {
      "cut_words(views, buffers, classes, entries, words, units, divides): of pieces, what is said of each (a byte), and\n"
      "the piece with 0x1F between its words, as (offsets, int64; UTF-8 bytes). Where divides is false, what may be an\n"
      "address is not cut and has 0x1E on both sides. ValueError for what cannot be."},
+    {"run_chars", run_chars, METH_VARARGS,
+     "run_chars(lengths, numbers, pieces, keys, chars): of texts of so many pieces with these numbers (uint32), and of\n"
+     "words in these pieces, in order (uint32), with keys and characters (uint64), nine numbers for each text (uint64):\n"
+     "characters in the commonest run of 2, 3 and 4 words, and in runs of 5 to 10 that stood before. ValueError for what\n"
+     "cannot be."},
+    {"text_sums", text_sums, METH_VARARGS,
+     "text_sums(lengths, numbers, values): of texts of so many pieces with these numbers (uint32), the sum of the values\n"
+     "of its pieces (int64) for each. ValueError for what cannot be."},
     {NULL, NULL, 0, NULL},
 };
 

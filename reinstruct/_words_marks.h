@@ -204,3 +204,34 @@ static void merge(const Rules *rules, const Piece *piece) {
         first--;
     }
 }
+
+/* The characters of a text; 0 if one is not known. */
+static int read_piece(const Classes *classes, Piece *piece) {
+    Char *next = piece->chars;
+    int bytes;
+    for (const uint8_t *at = piece->text.at; at < piece->text.end; at += bytes) {
+        uint32_t code = character(at, &bytes);
+        if (code >= classes->known) return 0;
+        *next++ = (Char){code, (uint32_t)(at - piece->text.at), classes->of[code], 0};
+    }
+    *next = (Char){0, (uint32_t)(piece->text.end - piece->text.at), 0, 0};
+    piece->first = 0;
+    piece->last = piece->count = next - piece->chars;
+    return 1;
+}
+
+/* Mark where the words of a piece begin, and say how sure that is. */
+static int cut(const Rules *rules, Piece *piece) {
+    if (!read_piece(&rules->classes, piece)) return UNKNOWN;
+    Py_ssize_t entry = found_in(&rules->entries, piece, 0, piece->count);
+    if (entry >= 0) return cut_entry(rules, piece, entry), SURE;
+    for (int round = 0; round < ROUNDS && !round_ends(rules, piece); round++) {}
+    entry = found_in(&rules->entries, piece, piece->first, piece->last);
+    int divides = 0, is_address = 0, is_whole = piece->last - piece->first == piece->count;
+    for (Py_ssize_t n = piece->first; entry < 0 && n < piece->last; n++) divides |= piece->chars[n].classes & DIVIDES;
+    if (divides) is_address = may_be_address(piece);
+    if (divides && (rules->divides || !is_address)) divide(piece);
+    if (entry >= 0) cut_entry(rules, piece, entry);
+    if (divides || !is_whole) merge(rules, piece);
+    return is_address ? MAY_BE_ADDRESS : SURE;
+}

@@ -58,6 +58,12 @@ def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
     return series(pa.Array.from_buffers(kind, memoryview(numbers).nbytes // width, [None, pa.py_buffer(numbers)]))
 
 
+def numbers_of(numbers: pl.Series, width: int) -> Any:
+    """The bytes of numbers of so many bytes each, none of which may be null."""
+    column = numbers.to_arrow()
+    return memoryview(column.buffers()[1] or b"")[width * column.offset : width * (column.offset + len(column))]
+
+
 def series(column: Any) -> pl.Series:
     """Of Arrow's array."""
     import polars as pl

@@ -15,16 +15,19 @@ from reinstruct.stages import quality_words
 from reinstruct.stages.compiled import packaged
 from reinstruct.stages.quality_english import CUT, entries
 from reinstruct.stages.quality_words import is_address
-from reinstruct.views import large_texts, unsigned, views_of
+from reinstruct.views import large_texts, numbers_of, unsigned, views_of
 
 try:
     from reinstruct._words import cut_words as cut_words
     from reinstruct._words import different_pieces as different_pieces
+    from reinstruct._words import run_chars as run_chars
+    from reinstruct._words import text_sums as text_sums
 except ImportError:  # installed where there was no C compiler
-    cut_words = different_pieces = None
+    cut_words = different_pieces = run_chars = text_sums = None
 
 MARKS = "marks.z"  # beside this file; build_letters.py makes it
 _MAY_BE_ADDRESS, _UNKNOWN = 1, 2  # as in _words.c, behind 0 for words that are sure
+_RUNS = range(2, 11)  # words in the runs that are counted, as in _words_runs.h
 _REST = "\x1e"  # on both sides of what may be an address
 
 
@@ -34,6 +37,26 @@ def numbered(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
         return quality_words.numbered(texts)
     counts, numbers, *pieces = different_pieces(*views_of(texts), packaged(MARKS))
     return unsigned(counts, pa.uint32(), 4), unsigned(numbers, pa.uint32(), 4), large_texts(*pieces)
+
+
+def summed(lengths: pl.Series, numbers: pl.Series, values: pl.Series) -> pl.Series:
+    """Of each text the sum over its pieces, as `numbered` tells them, of one value a different piece."""
+    if text_sums is None:
+        return quality_words.summed(lengths, numbers, values)
+    found = text_sums(numbers_of(lengths, 4), numbers_of(numbers, 4), numbers_of(values.cast(pl.Int64), 8))
+    return unsigned(found, pa.int64(), 8)
+
+
+def runs(lengths: pl.Series, numbers: pl.Series, words: pl.DataFrame) -> dict[int, pl.Series] | None:
+    """Of each text, by words in a run: characters in the commonest run, and, from five on, in runs that stood before.
+
+    `words` has those of each different piece (at, key, chars). None without the compiled loop.
+    """
+    if run_chars is None:
+        return None
+    of_words = (numbers_of(words["at"], 4), numbers_of(words["key"], 8), numbers_of(words["chars"], 8))
+    found = unsigned(run_chars(numbers_of(lengths, 4), numbers_of(numbers, 4), *of_words), pa.uint64(), 8)
+    return {n: found.gather_every(len(_RUNS), at) for at, n in enumerate(_RUNS)}
 
 
 def cut(found: pl.Series) -> pl.Series:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-from reinstruct.stages.quality_compiled import cut, numbered
+from reinstruct.stages.quality_compiled import cut, numbered, runs, summed
 from reinstruct.stages.quality_english import CUT
 from reinstruct.stages.scripts import ENDERS
 
@@ -43,11 +43,6 @@ class Page:
         return numbered(self.texts)
 
     @cached_property
-    def _ends(self) -> pl.Series:
-        """Of each text, where its pieces end among all."""
-        return self._numbered[0].cast(pl.Int64).cum_sum()
-
-    @cached_property
     def _pieces(self) -> pl.DataFrame:
         """Of each different piece, in order: at, key, its words."""
         found = pl.DataFrame({"piece": self._numbered[2]}).with_row_index("at").with_columns(key=pl.col("piece").hash())
@@ -77,15 +72,14 @@ class Page:
             plain=plain.sum(),
             plain_chars=pl.col("chars").filter(plain).sum(),
         )
-        at, different = self._numbered[1], self._pieces
-        every = different.select("at").join(per_piece, on="at", how="left", maintain_order="left").fill_null(0)
-        return pl.DataFrame({name: self.summed(every[name].gather(at)) for name in every.columns[1:]})
+        every = self._pieces.select("at").join(per_piece, on="at", how="left", maintain_order="left").fill_null(0)
+        lengths, numbers, _ = self._numbered
+        return pl.DataFrame({name: summed(lengths, numbers, every[name]) for name in every.columns[1:]})
 
-    def summed(self, values: pl.Series) -> pl.Series:
-        """The sum over each text's pieces of one number a piece."""
-        running = values.cast(pl.Int64).cum_sum()
-        ends = running.gather(self._ends - 1)
-        return ends - ends.shift(1, fill_value=0)
+    @cached_property
+    def runs(self) -> dict[int, pl.Series] | None:
+        """As `quality_compiled.runs` of each text."""
+        return runs(*self._numbered[:2], self.words)
 
     def different_words(self, wanted: tuple[str, ...]) -> pl.Series:
         """How many of the wanted words each text holds at least once, exactly as spelled."""
@@ -98,7 +92,7 @@ class Page:
 
     @cached_property
     def _row_of_pieces(self) -> pl.Series:
-        lengths = self._ends - self._ends.shift(1, fill_value=0)
+        lengths = self._numbered[0]
         return pl.select(pl.int_range(len(lengths), dtype=pl.UInt32).repeat_by(pl.lit(lengths)).explode()).to_series()
 
     @cached_property

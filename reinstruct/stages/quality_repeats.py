@@ -50,8 +50,10 @@ def commonest_runs(page: Page, limits: dict[int, float], settled: pl.Series) -> 
     """Of each text, the share of its characters in the commonest run of n words, for n of 2 to 4; the first of equals.
 
     0 where it cannot pass its limit, and where there is a reason already: in the texts `settled`, and in those that
-    passed the limit of a smaller n.
+    passed the limit of a smaller n. A compiled loop counts in every text.
     """
+    if page.runs is not None:
+        return {n: page.runs[n] / page.rows["chars"] for n in limits}
     sequence = page.sequence
     keys = _keys(sequence, 2)
     repeated = keys.to_frame("key").group_by(pl.col("key") & _RUN).agg(pl.len(), at=pl.col("key").min() & _AT)
@@ -73,6 +75,8 @@ def repeated_runs(page: Page, limits: dict[int, float], settled: pl.Series) -> d
 
     0 where it cannot pass its limit, or where there is a reason already, as in `commonest_runs`.
     """
+    if page.runs is not None:
+        return {n: page.runs[n] / page.rows["chars"] for n in limits}
     smallest = min(limits)
     keys = _keys(page.sequence, smallest).sort().to_frame("key")
     same = (pl.col("key") & _RUN) == (pl.col("key").shift(1) & _RUN)

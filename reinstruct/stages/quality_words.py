@@ -78,6 +78,13 @@ def numbered(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
     return lists.list.len(), at, different["piece"]
 
 
+def summed(lengths: pl.Series, numbers: pl.Series, values: pl.Series) -> pl.Series:
+    """Of each text the sum over its pieces, as `numbered` tells them, of one value a different piece."""
+    running = values.gather(numbers).cast(pl.Int64).cum_sum()
+    ends = running.gather(lengths.cast(pl.Int64).cum_sum() - 1)
+    return ends - ends.shift(1, fill_value=0)
+
+
 def units() -> list[str]:
     """What is a mark of its own behind a digit."""
     money = [chr(code) for code in range(0x20A0, 0x20C0)] + list(_MONEY[:-3])
