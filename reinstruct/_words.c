@@ -163,16 +163,6 @@ static PyObject *run_chars(PyObject *module, PyObject *arguments) {
     return found;
 }
 
-static PyObject *text_sums(PyObject *module, PyObject *arguments) {
-    Py_buffer lengths, numbers, values;
-    if (!PyArg_ParseTuple(arguments, "y*y*y*", &lengths, &numbers, &values)) return NULL;
-    PyObject *found = sums_of(&lengths, &numbers, &values);
-    PyBuffer_Release(&lengths);
-    PyBuffer_Release(&numbers);
-    PyBuffer_Release(&values);
-    return found;
-}
-
 static PyMethodDef methods[] = {
     {"different_pieces", different_pieces, METH_VARARGS,
      "different_pieces(views, buffers, classes): of UTF-8 texts in Arrow's view layout, how many pieces each has between\n"
@@ -187,9 +177,6 @@ static PyMethodDef methods[] = {
      "words in these pieces, in order (uint32), with keys and characters (uint64), nine numbers for each text (uint64):\n"
      "characters in the commonest run of 2, 3 and 4 words, and in runs of 5 to 10 that stood before. ValueError for what\n"
      "cannot be."},
-    {"text_sums", text_sums, METH_VARARGS,
-     "text_sums(lengths, numbers, values): of texts of so many pieces with these numbers (uint32), the sum of the values\n"
-     "of its pieces (int64) for each. ValueError for what cannot be."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -136,17 +136,3 @@ static PyObject *run_chars_of(const Columns *all) {
     free(begins);
     return chars;
 }
-
-/* The sum over each text's pieces of one number a piece. */
-static PyObject *sums_of(const Py_buffer *lengths, const Py_buffer *numbers, const Py_buffer *values) {
-    const uint32_t *length = lengths->buf, *number = numbers->buf, *end = number + numbers->len / 4;
-    for (const uint32_t *at = number; at < end; at++)
-        if (*at >= values->len / 8) return PyErr_Format(PyExc_ValueError, "there is no piece %u", *at);
-    PyObject *sums = are_all(lengths, numbers) ? PyByteArray_FromStringAndSize(NULL, lengths->len * 2) : NULL;
-    int64_t *sum = sums ? (int64_t *)PyByteArray_AsString(sums) : NULL;
-    for (Py_ssize_t n = 0; sums && n < lengths->len / 4; n++) {
-        sum[n] = 0;
-        for (uint32_t left = length[n]; left; left--) sum[n] += ((const int64_t *)values->buf)[*number++];
-    }
-    return sums;
-}

@@ -5,8 +5,8 @@ The one rule: its words are those of `quality_words`, which judges what the loop
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -21,10 +21,10 @@ try:
     from reinstruct._words import cut_words as cut_words
     from reinstruct._words import different_pieces as different_pieces
     from reinstruct._words import run_chars as run_chars
-    from reinstruct._words import text_sums as text_sums
 except ImportError:  # installed where there was no C compiler
-    cut_words = different_pieces = run_chars = text_sums = None
+    cut_words = different_pieces = run_chars = None
 
+IS_THERE = cut_words is not None  # nothing else here may be used where it is not
 MARKS = "marks.z"  # beside this file; build_letters.py makes it
 _MAY_BE_ADDRESS, _UNKNOWN = 1, 2  # as in _words.c, behind 0 for words that are sure
 _RUNS = range(2, 11)  # words in the runs that are counted, as in _words_runs.h
@@ -33,27 +33,17 @@ _REST = "\x1e"  # on both sides of what may be an address
 
 def numbered(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
     """How many pieces each text has, the number of each in order, and the different ones."""
-    if different_pieces is None:
-        return quality_words.numbered(texts)
+    assert different_pieces is not None
     counts, numbers, *pieces = different_pieces(*views_of(texts), packaged(MARKS))
     return unsigned(counts, pa.uint32(), 4), unsigned(numbers, pa.uint32(), 4), large_texts(*pieces)
 
 
-def summed(lengths: pl.Series, numbers: pl.Series, values: pl.Series) -> pl.Series:
-    """Of each text the sum over its pieces, as `numbered` tells them, of one value a different piece."""
-    if text_sums is None:
-        return quality_words.summed(lengths, numbers, values)
-    found = text_sums(numbers_of(lengths, 4), numbers_of(numbers, 4), numbers_of(values.cast(pl.Int64), 8))
-    return unsigned(found, pa.int64(), 8)
-
-
-def runs(lengths: pl.Series, numbers: pl.Series, words: pl.DataFrame) -> dict[int, pl.Series] | None:
+def runs(lengths: pl.Series, numbers: pl.Series, words: pl.DataFrame) -> dict[int, pl.Series]:
     """Of each text, by words in a run: characters in the commonest run, and, from five on, in runs that stood before.
 
-    `words` has those of each different piece (at, key, chars). None without the compiled loop.
+    `words` has those of each different piece (at, key, chars), in order.
     """
-    if run_chars is None:
-        return None
+    assert run_chars is not None
     of_words = (numbers_of(words["at"], 4), numbers_of(words["key"], 8), numbers_of(words["chars"], 8))
     found = unsigned(run_chars(numbers_of(lengths, 4), numbers_of(numbers, 4), *of_words), pa.uint64(), 8)
     return {n: found.gather_every(len(_RUNS), at) for at, n in enumerate(_RUNS)}
@@ -61,8 +51,6 @@ def runs(lengths: pl.Series, numbers: pl.Series, words: pl.DataFrame) -> dict[in
 
 def cut(found: pl.Series) -> pl.Series:
     """As `quality_words.cut`."""
-    if cut_words is None:
-        return quality_words.cut(found)
     said, words = _cut(found, divides=True)
     for kind, judge in ((_MAY_BE_ADDRESS, _with_addresses), (_UNKNOWN, quality_words.cut)):
         which = (said == kind).arg_true()
@@ -88,7 +76,10 @@ def _cut(found: pl.Series, *, divides: bool) -> tuple[pl.Series, pl.Series]:
 
 
 @cache
-def _strings() -> tuple[tuple[bytes, ...], ...]:
+def _strings() -> tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]:
     """Entries, their words, and units."""
-    both: tuple[Any, ...] = (entries(), entries().values(), quality_words.units())
-    return tuple(tuple(string.encode() for string in strings) for strings in both)
+    return _encoded(entries()), _encoded(entries().values()), _encoded(quality_words.units())
+
+
+def _encoded(strings: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(string.encode() for string in strings)

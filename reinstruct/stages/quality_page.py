@@ -10,7 +10,8 @@ from functools import cached_property
 
 import polars as pl
 
-from reinstruct.stages.quality_compiled import cut, numbered, runs, summed
+from reinstruct.stages import quality_compiled, quality_words
+from reinstruct.stages.quality_compiled import IS_THERE
 from reinstruct.stages.quality_english import CUT
 from reinstruct.stages.scripts import ENDERS
 
@@ -24,13 +25,16 @@ MARKS_ONLY = (  # words that count as symbols: every character is a mark
 
 class Page:
     """A batch of texts. `exact` counts all there is to count; else only what can lie beyond a usual threshold. Pieces
-    that are in the page `like` too are not cut into words once more.
+    that are in the page `like` too are not cut into words once more. `compiled`: by the loops of _words.c.
     """
 
-    def __init__(self, texts: pl.Series, *, exact: bool = False, like: Page | None = None) -> None:
+    def __init__(
+        self, texts: pl.Series, *, exact: bool = False, like: Page | None = None, compiled: bool = IS_THERE
+    ) -> None:
         self.texts = texts.alias("text").rechunk()
         self.exact = exact
         self._like = like
+        self._compiled = compiled if like is None else like._compiled
 
     @cached_property
     def rows(self) -> pl.DataFrame:
@@ -40,12 +44,13 @@ class Page:
     @cached_property
     def _numbered(self) -> tuple[pl.Series, pl.Series, pl.Series]:
         """How many pieces each text has, the number (`at`) of each in order, and the different ones."""
-        return numbered(self.texts)
+        return quality_compiled.numbered(self.texts) if self._compiled else quality_words.numbered(self.texts)
 
     @cached_property
     def _pieces(self) -> pl.DataFrame:
         """Of each different piece, in order: at, key, its words."""
         found = pl.DataFrame({"piece": self._numbered[2]}).with_row_index("at").with_columns(key=pl.col("piece").hash())
+        cut = quality_compiled.cut if self._compiled else quality_words.cut
         if self._like is None:
             return found.select("at", "key", words=cut(found["piece"]).str.split(CUT))
         known = found.join(self._like._pieces.select("key", "words"), on="key", how="left")
@@ -73,13 +78,19 @@ class Page:
             plain_chars=pl.col("chars").filter(plain).sum(),
         )
         every = self._pieces.select("at").join(per_piece, on="at", how="left", maintain_order="left").fill_null(0)
+        return pl.DataFrame({name: self._summed(every[name]) for name in every.columns[1:]})
+
+    def _summed(self, values: pl.Series) -> pl.Series:
+        """The sum over each text's pieces of one number a different piece."""
         lengths, numbers, _ = self._numbered
-        return pl.DataFrame({name: summed(lengths, numbers, every[name]) for name in every.columns[1:]})
+        running = values.gather(numbers).cast(pl.Int64).cum_sum()
+        ends = running.gather(lengths.cast(pl.Int64).cum_sum() - 1)
+        return ends - ends.shift(1, fill_value=0)
 
     @cached_property
     def runs(self) -> dict[int, pl.Series] | None:
-        """As `quality_compiled.runs` of each text."""
-        return runs(*self._numbered[:2], self.words)
+        """As `quality_compiled.runs` of each text; None where no loop counts them."""
+        return quality_compiled.runs(*self._numbered[:2], self.words) if self._compiled else None
 
     def different_words(self, wanted: tuple[str, ...]) -> pl.Series:
         """How many of the wanted words each text holds at least once, exactly as spelled."""

@@ -1,7 +1,8 @@
 """Cuts English text into words as spaCy 3.8 does, a batch of texts at a time and without spaCy.
 
 The one rule: each different piece between white space is cut once a batch, in columns. Most pieces are a word with at
-most one mark and take one pattern; marks are taken off the others from both ends, round by round.
+most one mark and take one pattern; marks are taken off the others from both ends, round by round. Where it is there, a
+compiled loop does the same (quality_compiled.py).
 
 The published quality filters count these words; counts from any other word split give other verdicts near a threshold.
 """
@@ -25,7 +26,8 @@ _UNCASED = "".join(
 _LOWER, _UPPER, _LETTER = rf"\p{{Ll}}{_UNCASED}", rf"\p{{Lu}}{_UNCASED}", rf"\p{{Ll}}\p{{Lu}}{_UNCASED}"
 _QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉⟦⟧"
 _MARKS = r"…,:;!?¿؟¡()\[\]{}<>_#*&。？！，、；：～·।،۔؛٪"
-_MONEY = "$£€¥฿₽﷼₴₠-₿"
+_SIGNS = "$£€¥฿₽﷼₴"
+_MONEY = f"{_SIGNS}₠-₿"
 _UNITS = (
     "km²|km³|km|m²|m³|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|m/s|km/h|kmh|mph|m|ha|µm|nm|yd|in|ft|kg|mg|µg|g|t|lb|oz|hPa|Pa|"
     "mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%|км²|км³|км|м²|м³|м|дм|см|мм|нм|кг|мг|г|м/с|км/ч|кПа|Па|Кб|КБ|Мб|МБ|Гб|ГБ"
@@ -78,16 +80,9 @@ def numbered(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
     return lists.list.len(), at, different["piece"]
 
 
-def summed(lengths: pl.Series, numbers: pl.Series, values: pl.Series) -> pl.Series:
-    """Of each text the sum over its pieces, as `numbered` tells them, of one value a different piece."""
-    running = values.gather(numbers).cast(pl.Int64).cum_sum()
-    ends = running.gather(lengths.cast(pl.Int64).cum_sum() - 1)
-    return ends - ends.shift(1, fill_value=0)
-
-
 def units() -> list[str]:
     """What is a mark of its own behind a digit."""
-    money = [chr(code) for code in range(0x20A0, 0x20C0)] + list(_MONEY[:-3])
+    money = {*_SIGNS, *map(chr, range(ord("₠"), ord("₿") + 1))}
     return ["+", *_UNITS.split("|"), *(f"{country}{sign}" for country in ("", "US", "C", "A") for sign in money)]
 
 
@@ -101,8 +96,7 @@ def cut(found: pl.Series) -> pl.Series:
         rest = rest.with_columns(fits=fits.fill_null(False))
         done.append(rest.filter("fits").select("row", words=words))
         rest = rest.filter(~pl.col("fits")).select("row", "piece")
-    marked = _cut_marks(rest.select("row", rest="piece"), _entries())
-    done.append(marked.with_columns(_merged(pl.col("words"))))
+    done.append(_merged(_cut_marks(rest.select("row", rest="piece"), _entries())))
     return pl.concat(done).sort("row")["words"]
 
 
@@ -183,11 +177,11 @@ def _one_round(rows: pl.DataFrame, entry_texts: pl.Series) -> pl.DataFrame:
     return rows.select("row", rest=next_rest, before=before, after=after, ends=ends)
 
 
-def _merged(words: pl.Expr) -> pl.Expr:
+def _merged(rows: pl.DataFrame) -> pl.DataFrame:
     """Words side by side that are an entry together, as ")" and ":" are the face "):", become that entry."""
-    doubled = pl.concat_str(pl.lit(CUT), words.str.replace_all(CUT, CUT * 2, literal=True), pl.lit(CUT))
-    found = doubled.str.replace_many(_merges(), leftmost=True)
-    return found.str.replace_all(CUT * 2, CUT, literal=True).str.strip_chars(CUT).alias("words")
+    doubled = pl.concat_str(pl.lit(CUT), pl.col("words").str.replace_all(CUT, CUT * 2, literal=True), pl.lit(CUT))
+    merged = doubled.str.replace_many(_merges(), leftmost=True)
+    return rows.select("row", words=merged.str.replace_all(CUT * 2, CUT, literal=True).str.strip_chars(CUT))
 
 
 @cache
