@@ -1,8 +1,8 @@
-/* The different pieces of texts between white space, and the words in each: what stages/quality_words.py does in Polars,
-   which is what the rules mean.
+/* The different pieces of texts between white space, the words in each, and runs of words: what stages/quality_words.py
+   and quality_repeats.py do in Polars, which is what the rules mean.
 
    What a character is, Python says: `classes` has two bytes for each of the first ones. A piece with another is left to
-   Polars; so is which pieces are an address, and which words are put together again. */
+   Polars; so is which pieces are an address. */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000

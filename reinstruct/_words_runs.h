@@ -72,8 +72,10 @@ static void count_runs(Word *words, uint32_t count, Seen *seen, uint64_t *chars)
 static uint32_t *begins_of(const Py_buffer *numbers, const Py_buffer *pieces) {
     const uint32_t *number = numbers->buf, *piece = pieces->buf;
     uint32_t count = 0, next = 0;
-    for (Py_ssize_t n = 0; n < numbers->len / 4; n++)
+    for (Py_ssize_t n = 0; n < numbers->len / 4; n++) {
+        if (number[n] >= numbers->len / 4) return PyErr_Format(PyExc_ValueError, "there is no piece %u", number[n]), NULL;
         if (number[n] >= count) count = number[n] + 1;
+    }
     uint32_t *begins = malloc((count + 1) * sizeof *begins);
     if (!begins) return PyErr_NoMemory(), NULL;
     for (Py_ssize_t n = 0; n < pieces->len / 4; n++) {

@@ -90,7 +90,7 @@ ADDRESSES = (
         "a.bc:8",
         "a.bc#",
     ),
-    *("1.2.3.4", "223.255.249.254", "10.0.0.1/a-b", "192.168.1.1", "0.1.2.3", "1.2.3.255", "1.2.3.4:8080", "٣.1.2.3"),
+    *("1.2.3.4", "223.255.249.254", "10.0.0.1/a-b", "192.168.1.1", "0.1.2.3", "1.2.3.4/a-b", "1.2.3.4:8080", "٣.1.2.3"),
     *(
         "end.The",
         "end.the",
@@ -290,6 +290,8 @@ def test_words_by_rules_that_cannot_be(changed, error):
         ({"lengths": [2, 2]}, "other pieces"),
         ({"pieces": [0, 2]}, "word 1 is in no piece"),
         ({"pieces": [1, 0]}, "word 1 is in no piece, or not in order"),
+        ({"numbers": [0, 3, 0]}, "no piece 3"),
+        ({"numbers": [0, 2**32 - 1, 0]}, "no piece 4294967295"),
         ({"keys": [1, 2, 3]}, "different lengths"),
         ({"chars": [1]}, "different lengths"),
     ],
