@@ -83,8 +83,8 @@ class Page:
     def _summed(self, values: pl.Series) -> pl.Series:
         """The sum over each text's pieces of one number a different piece."""
         lengths, numbers, _ = self._numbered
-        running = values.gather(numbers).cast(pl.Int64).cum_sum()
-        ends = running.gather(lengths.cast(pl.Int64).cum_sum() - 1)
+        running = values.cast(pl.UInt32).gather(numbers).cum_sum()  # no batch has so many characters
+        ends = running.gather(lengths.cast(pl.Int64).cum_sum() - 1).cast(pl.Int64)
         return ends - ends.shift(1, fill_value=0)
 
     @cached_property
