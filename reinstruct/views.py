@@ -32,6 +32,12 @@ def text_array(offsets: Any, data: Any) -> Any:
     return pa.Array.from_buffers(pa.string(), size, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
+def large_texts(offsets: Any, data: Any) -> pl.Series:
+    """The same, from where each begins (int64)."""
+    size = memoryview(offsets).nbytes // 8 - 1
+    return series(pa.Array.from_buffers(pa.large_string(), size, [None, pa.py_buffer(offsets), pa.py_buffer(data)]))
+
+
 def equally_long(texts: Sequence[str], size: int) -> Any:
     """Arrow's array of texts of so many bytes each."""
     return _of_size(size, len(texts), "".join(texts).encode())
@@ -50,6 +56,12 @@ def _of_size(size: int, rows: int, data: bytes) -> Any:
 def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:
     """Numbers of so many bytes each."""
     return series(pa.Array.from_buffers(kind, memoryview(numbers).nbytes // width, [None, pa.py_buffer(numbers)]))
+
+
+def numbers_of(numbers: pl.Series, width: int) -> Any:
+    """The bytes of numbers of so many bytes each, none of which may be null."""
+    column = numbers.to_arrow()
+    return memoryview(column.buffers()[1] or b"")[width * column.offset : width * (column.offset + len(column))]
 
 
 def series(column: Any) -> pl.Series:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from reinstruct.stages import build_letters, compiled, screen
+from reinstruct.stages import build_letters, compiled, quality_compiled, screen
 from reinstruct.stages.near_duplicates import band_keys_in_columns
 from reinstruct.stages.shingles import Shingles, shingled, shingled_in_columns
 
@@ -43,6 +43,7 @@ def test_each_character_is_what_it_is_in_the_columns():
 def test_the_tables_that_are_shipped_are_those_that_are_built():
     assert compiled.packaged(compiled.LETTERS) == build_letters.table()
     assert compiled.packaged(screen.CLASSES) == build_letters.classes()
+    assert compiled.packaged(quality_compiled.MARKS) == build_letters.marks()
 
 
 def test_a_word_is_mixed_from_all_of_its_bytes():

@@ -1,5 +1,5 @@
 """Makes letters.z, which tells a compiled loop what each character is in a word, of what `spaced` makes of it, and
-classes.z, which tells another what the classes of Polars' patterns hold.
+classes.z and marks.z, which tell others what the classes of Polars' patterns hold.
 
 The one rule: they are never edited. They are shipped because making them takes longer, and more memory, than judging a
 thousand texts.
@@ -10,11 +10,14 @@ thousand texts.
 from __future__ import annotations
 
 import zlib
+from array import array
 from pathlib import Path
 
 import polars as pl
 
+from reinstruct.stages import quality_words
 from reinstruct.stages.compiled import LETTERS
+from reinstruct.stages.quality_compiled import MARKS
 from reinstruct.stages.screen import CLASSES
 from reinstruct.stages.spaced import spaced
 
@@ -32,12 +35,28 @@ def table() -> bytes:
 
 def classes() -> bytes:
     """A byte for each of the first characters of Unicode; the last bit is for one that is of ASCII in lower case."""
-    codes = [code for code in range(_KNOWN) if not 0xD800 <= code < 0xE000]  # those stand for no character
-    characters = pl.Series(map(chr, codes), dtype=pl.String)
+    codes, characters = _first_characters()
     held = [characters.str.contains(pattern) for pattern in _PATTERNS]
     held.append(characters.str.to_lowercase().str.contains("[a-z]") & ~characters.str.contains("[A-Za-z]"))
-    all_bits = pl.select(sum(has.cast(pl.UInt8) * (1 << bit) for bit, has in enumerate(held))).to_series()
-    return bytes(pl.zeros(_KNOWN, pl.UInt8, eager=True).scatter(pl.Series(codes, dtype=pl.UInt32), all_bits))
+    return bytes(_as_bits(codes, held, pl.UInt8()))
+
+
+def marks() -> bytes:
+    """Two bytes for each of the first characters of Unicode: the classes of _words.c, a bit each."""
+    codes, characters = _first_characters()
+    held = [characters.str.contains(pattern) for pattern in quality_words.CLASSES]
+    return array("H", _as_bits(codes, held, pl.UInt16())).tobytes()
+
+
+def _first_characters() -> tuple[pl.Series, pl.Series]:
+    codes = [code for code in range(_KNOWN) if not 0xD800 <= code < 0xE000]  # those stand for no character
+    return pl.Series(codes, dtype=pl.UInt32), pl.Series(map(chr, codes), dtype=pl.String)
+
+
+def _as_bits(codes: pl.Series, held: list[pl.Series], kind: pl.DataType) -> pl.Series:
+    """A number for each of the first characters, whose bits say what holds of it."""
+    bits = pl.select(sum(has.cast(kind) * (1 << bit) for bit, has in enumerate(held))).to_series()
+    return pl.zeros(_KNOWN, kind, eager=True).scatter(codes, bits.cast(kind))
 
 
 def _letters_between(start: int, end: int) -> bytes:
@@ -65,7 +84,7 @@ def _letters_between(start: int, end: int) -> bytes:
 
 def main() -> None:
     """Write the files."""
-    for name, made in ((LETTERS, table()), (CLASSES, classes())):
+    for name, made in ((LETTERS, table()), (CLASSES, classes()), (MARKS, marks())):
         (Path(__file__).parent / name).write_bytes(zlib.compress(made, 9))
 
 

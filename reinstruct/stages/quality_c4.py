@@ -63,21 +63,23 @@ class C4Quality(QualityFilter[R]):
 
     def lines(self, lines: pl.DataFrame) -> pl.DataFrame:
         """Adds to the lines that may be good whether they are (good), and why they reject the page (stops)."""
-        line = pl.col("line")
-        cited = pl.when(line.str.contains("[", literal=True)).then(line.str.replace_all(_CITATION, "")).otherwise(line)
-        ended = pl.any_horizontal([cited.str.ends_with(end) for end in self.ends]) & ~cited.str.ends_with("...")
+        line, uncited, lowered = pl.col("line"), pl.col("uncited"), pl.col("lowered")
+        has_citation = line.str.contains("[", literal=True)
+        without = pl.when(has_citation).then(line.str.replace_all(_CITATION, "")).otherwise(line)
+        ended = pl.any_horizontal([uncited.str.ends_with(end) for end in self.ends]) & ~uncited.str.ends_with("...")
         enough = line.str.contains(rf"(?:\S+\s+){{{self.min_line_words - 1}}}\S") if self.min_line_words > 0 else True
         long = pl.when(line.str.len_chars() > self.max_word_chars).then(line).str.extract_all(r"\S+")
         longest = long.list.eval(pl.element().str.len_chars()).list.max().fill_null(0)
-        stripped = lines.with_columns(line=line.str.strip_chars())
-        left = stripped.filter(ended & enough & (longest <= self.max_word_chars)).with_columns(line=cited)
-        lowered = line.str.to_lowercase()
+        stripped = lines.with_columns(line=line.str.strip_chars()).with_columns(uncited=without)
+        left = stripped.filter(ended).filter(enough & (longest <= self.max_word_chars))
+        left = left.with_columns(line=uncited).with_columns(lowered=line.str.to_lowercase())
         banned = contains_any(lowered, self.banned)
         brace = line.str.contains("{", literal=True) & ~banned
         stops = first_reason(
             [("filler_text", lowered.str.contains("lorem ipsum", literal=True)), ("curly_bracket", brace)]
         )
-        return left.with_columns(good=~banned & ~contains_any(lowered, self.policies), stops=stops)
+        judged = left.with_columns(good=~banned & ~contains_any(lowered, self.policies), stops=stops)
+        return judged.drop("uncited", "lowered")
 
     def _sentences(self, good: pl.DataFrame, page: Page) -> pl.DataFrame:
         """(row, n): sentences of each text. They are counted only where lines and sure ends are too few to tell."""

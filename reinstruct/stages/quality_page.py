@@ -10,8 +10,9 @@ from functools import cached_property
 
 import polars as pl
 
+from reinstruct.stages import quality_compiled, quality_words
+from reinstruct.stages.quality_compiled import IS_THERE
 from reinstruct.stages.quality_english import CUT
-from reinstruct.stages.quality_words import cut, pieces
 from reinstruct.stages.scripts import ENDERS
 
 _ROWS, _BYTES = 4096, 16_000_000
@@ -24,13 +25,16 @@ MARKS_ONLY = (  # words that count as symbols: every character is a mark
 
 class Page:
     """A batch of texts. `exact` counts all there is to count; else only what can lie beyond a usual threshold. Pieces
-    that are in the page `like` too are not cut into words once more.
+    that are in the page `like` too are not cut into words once more. `compiled`: by the loops of _words.c.
     """
 
-    def __init__(self, texts: pl.Series, *, exact: bool = False, like: Page | None = None) -> None:
+    def __init__(
+        self, texts: pl.Series, *, exact: bool = False, like: Page | None = None, compiled: bool = IS_THERE
+    ) -> None:
         self.texts = texts.alias("text").rechunk()
         self.exact = exact
         self._like = like
+        self._compiled = compiled if like is None else like._compiled
 
     @cached_property
     def rows(self) -> pl.DataFrame:
@@ -38,28 +42,18 @@ class Page:
         return pl.DataFrame({"text": self.texts}).with_row_index("row").with_columns(chars=_chars(pl.col("text")))
 
     @cached_property
-    def _lists(self) -> pl.Series:
-        return pieces(self.texts)
+    def _numbered(self) -> tuple[pl.Series, pl.Series, pl.Series]:
+        """How many pieces each text has, the number (`at`) of each in order, and the different ones."""
+        return quality_compiled.numbered(self.texts) if self._compiled else quality_words.numbered(self.texts)
 
     @cached_property
-    def _ends(self) -> pl.Series:
-        """Of each text, where its pieces end among all."""
-        return self._lists.list.len().cum_sum().cast(pl.Int64)
-
-    @cached_property
-    def _pieces(self) -> tuple[pl.Series, pl.DataFrame]:
-        """`at` of every piece in order, and of each different piece (at, key, its words)."""
-        flat = self._lists.explode()
-        keyed = pl.DataFrame({"key": flat.hash()})
-        different = keyed.with_columns(piece=flat).unique("key").with_row_index("at")
-        at = keyed.join(different.select("key", "at"), on="key", how="left", maintain_order="left")["at"]
-        return at, self._cut(different)
-
-    def _cut(self, different: pl.DataFrame) -> pl.DataFrame:
-        """(at, key, piece) -> (at, key, words), in order."""
+    def _pieces(self) -> pl.DataFrame:
+        """Of each different piece, in order: at, key, its words."""
+        found = pl.DataFrame({"piece": self._numbered[2]}).with_row_index("at").with_columns(key=pl.col("piece").hash())
+        cut = quality_compiled.cut if self._compiled else quality_words.cut
         if self._like is None:
-            return different.select("at", "key", words=cut(different["piece"]).str.split(CUT))
-        known = different.join(self._like._pieces[1].select("key", "words"), on="key", how="left")
+            return found.select("at", "key", words=cut(found["piece"]).str.split(CUT))
+        known = found.join(self._like._pieces.select("key", "words"), on="key", how="left")
         rest = known.filter(pl.col("words").is_null())
         done = rest.select("at", "key", words=cut(rest["piece"]).str.split(CUT))
         return pl.concat([known.filter(pl.col("words").is_not_null()).select("at", "key", "words"), done]).sort("at")
@@ -68,7 +62,7 @@ class Page:
     def words(self) -> pl.DataFrame:
         """The different words of the batch and the pieces (`at`) they stand in, one row each."""
         word = pl.col("word")
-        found = self._pieces[1].select("at", word="words").explode("word").filter(word != "")
+        found = self._pieces.select("at", word="words").explode("word").filter(word != "")
         return found.with_columns(
             chars=_chars(word), letters=word.str.contains(r"\p{L}"), mark=word.str.contains(MARKS_ONLY), key=word.hash()
         )
@@ -83,19 +77,24 @@ class Page:
             plain=plain.sum(),
             plain_chars=pl.col("chars").filter(plain).sum(),
         )
-        at, different = self._pieces
-        every = different.select("at").join(per_piece, on="at", how="left", maintain_order="left").fill_null(0)
-        return pl.DataFrame({name: self.summed(every[name].gather(at)) for name in every.columns[1:]})
+        every = self._pieces.select("at").join(per_piece, on="at", how="left", maintain_order="left").fill_null(0)
+        return pl.DataFrame({name: self._summed(every[name]) for name in every.columns[1:]})
 
-    def summed(self, values: pl.Series) -> pl.Series:
-        """The sum over each text's pieces of one number a piece."""
-        running = values.cast(pl.Int64).cum_sum()
-        ends = running.gather(self._ends - 1)
+    def _summed(self, values: pl.Series) -> pl.Series:
+        """The sum over each text's pieces of one number a different piece."""
+        lengths, numbers, _ = self._numbered
+        running = values.cast(pl.UInt32).gather(numbers).cum_sum()  # no batch has so many characters
+        ends = running.gather(lengths.cast(pl.Int64).cum_sum() - 1).cast(pl.Int64)
         return ends - ends.shift(1, fill_value=0)
+
+    @cached_property
+    def runs(self) -> dict[int, pl.Series] | None:
+        """As `quality_compiled.runs` of each text; None where no loop counts them."""
+        return quality_compiled.runs(*self._numbered[:2], self.words) if self._compiled else None
 
     def different_words(self, wanted: tuple[str, ...]) -> pl.Series:
         """How many of the wanted words each text holds at least once, exactly as spelled."""
-        at, different = self._pieces
+        at, different = self._numbered[1], self._pieces
         hits = self.words.filter(pl.col("word").is_in(list(wanted))).select("at", "key")
         has = different.select(pl.col("at").is_in(hits["at"].implode())).to_series().gather(at)
         where = pl.DataFrame({"row": self._row_of_pieces, "at": at}).filter(has)
@@ -104,13 +103,13 @@ class Page:
 
     @cached_property
     def _row_of_pieces(self) -> pl.Series:
-        lengths = self._ends - self._ends.shift(1, fill_value=0)
+        lengths = self._numbered[0]
         return pl.select(pl.int_range(len(lengths), dtype=pl.UInt32).repeat_by(pl.lit(lengths)).explode()).to_series()
 
     @cached_property
     def sequence(self) -> pl.DataFrame:
         """All words in order: row, key (a hash of the word), chars."""
-        at, different = self._pieces
+        at, different = self._numbered[1], self._pieces
         grouped = self.words.group_by("at", maintain_order=True).agg("key", "chars")
         lists = different.select("at").join(grouped, on="at", how="left", maintain_order="left").select("key", "chars")
         spread = lists.select(pl.all().gather(pl.lit(at)))

@@ -1,7 +1,8 @@
 """Cuts English text into words as spaCy 3.8 does, a batch of texts at a time and without spaCy.
 
 The one rule: each different piece between white space is cut once a batch, in columns. Most pieces are a word with at
-most one mark and take one pattern; marks are taken off the others from both ends, round by round.
+most one mark and take one pattern; marks are taken off the others from both ends, round by round. Where it is there, a
+compiled loop does the same (quality_compiled.py).
 
 The published quality filters count these words; counts from any other word split give other verdicts near a threshold.
 """
@@ -25,18 +26,22 @@ _UNCASED = "".join(
 _LOWER, _UPPER, _LETTER = rf"\p{{Ll}}{_UNCASED}", rf"\p{{Lu}}{_UNCASED}", rf"\p{{Ll}}\p{{Lu}}{_UNCASED}"
 _QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉⟦⟧"
 _MARKS = r"…,:;!?¿؟¡()\[\]{}<>_#*&。？！，、；：～·।،۔؛٪"
-_MONEY = "$£€¥฿₽﷼₴₠-₿"
+_SIGNS = "$£€¥฿₽﷼₴"
+_MONEY = f"{_SIGNS}₠-₿"
 _UNITS = (
     "km²|km³|km|m²|m³|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|m/s|km/h|kmh|mph|m|ha|µm|nm|yd|in|ft|kg|mg|µg|g|t|lb|oz|hPa|Pa|"
     "mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%|км²|км³|км|м²|м³|м|дм|см|мм|нм|кг|мг|г|м/с|км/ч|кПа|Па|Кб|КБ|Мб|МБ|Гб|ГБ"
 )
 # Marks no entry begins or ends with are taken off all at once, the last = and the first * excepted.
-_RUN = r'^(?:[[#*_,!?{}&"%…\p{So}]--[°]]{2,}|=={2,})'
+_IN_RUN = r'[[#*_,!?{}&"%…\p{So}]--[°]]'
+_RUN = rf"^(?:{_IN_RUN}{{2,}}|=={{2,}})"
 _END_RUN = r"(?:[^:*-](\*{2,})|([#_]{2,}))$"
-_PREFIX = rf"^(?:[§%=—–{_MARKS}{_QUOTES}{_MONEY}\p{{So}}]|\+(?:[^0-9]|$)|\.\.+|(?:US|C|A)\$)"
-_SUFFIX = rf"((?:……|[{_MARKS}{_QUOTES}\p{{So}}—–]|\.\.+|['’][sS])$)"
+_BEFORE, _AFTER = rf"[§%=—–{_MARKS}{_QUOTES}{_MONEY}\p{{So}}]", rf"[{_MARKS}{_QUOTES}\p{{So}}—–]"
+_PREFIX = rf"^(?:{_BEFORE}|\+(?:[^0-9]|$)|\.\.+|(?:US|C|A)\$)"
+_SUFFIX = rf"((?:……|{_AFTER}|\.\.+|['’][sS])$)"
 _AFTER_DIGIT = rf"[0-9]((?:\+|(?:US|C|A)?[{_MONEY}]|{_UNITS})$)"
-_FULL_STOP = rf"(?:[0-9{_LOWER}%²+\-{_MARKS}|{_QUOTES}]|°[FfCcKk]|[{_UPPER}][{_UPPER}])\.$"
+_BEFORE_STOP = rf"[0-9{_LOWER}%²+\-{_MARKS}|{_QUOTES}]"
+_FULL_STOP = rf"(?:{_BEFORE_STOP}|°[FfCcKk]|[{_UPPER}][{_UPPER}])\.$"
 _ANYWHERE = r"(\.\.+|…|\p{So})"
 _MAY_DIVIDE = r"[^\s\p{L}\p{M}\p{N}_()\[\]]"
 _INFIX = (
@@ -55,11 +60,30 @@ _URL = (  # a whole piece that is an address stays whole
 )
 _PRIVATE = r"^(?:[\w+\-.]{2,}://)?(?:\S+@)?(?:10|127|169\.254|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d"
 _ROUNDS = 64  # more marks than that around a word stay on it
+CLASSES = (  # what the compiled loop asks of a character, in the order of _words.c
+    *(f"[ {WHITE}]", _IN_RUN, _BEFORE, _AFTER, _BEFORE_STOP, f"[{_UPPER}]", f"[{_LETTER}]", _MAY_DIVIDE),
+    *(r"[…\p{So}]", f"[{_LOWER}{_QUOTES}]", f"[{_UPPER}{_QUOTES}]"),
+)
 
 
 def pieces(texts: pl.Series) -> pl.Series:
     """List column: what stands between white space, and empty pieces where several are in a row."""
     return texts.str.replace_all(f"[{WHITE}]", " ").str.split(" ")
+
+
+def numbered(texts: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """How many pieces each text has, the number of each in order, and the different ones."""
+    lists = pieces(texts)
+    keyed = pl.DataFrame({"piece": lists.explode()}).with_columns(key=pl.col("piece").hash())
+    different = keyed.unique("key").with_row_index("at")
+    at = keyed.select("key").join(different.select("key", "at"), on="key", how="left", maintain_order="left")["at"]
+    return lists.list.len(), at, different["piece"]
+
+
+def units() -> list[str]:
+    """What is a mark of its own behind a digit."""
+    money = {*_SIGNS, *map(chr, range(ord("₠"), ord("₿") + 1))}
+    return ["+", *_UNITS.split("|"), *(f"{country}{sign}" for country in ("", "US", "C", "A") for sign in money)]
 
 
 def cut(found: pl.Series) -> pl.Series:
@@ -115,8 +139,11 @@ def _inside(rest: pl.Expr) -> pl.Expr:
         inner = inner.str.replace_all(pattern, divided)
         if pattern != _ANYWHERE:
             inner = inner.str.replace_all(pattern, divided)
-    address = rest.str.contains(".", literal=True) & rest.str.contains(_URL) & ~rest.str.contains(_PRIVATE)
-    return pl.when(address).then(rest).otherwise(inner)
+    return pl.when(is_address(rest)).then(rest).otherwise(inner)
+
+
+def is_address(rest: pl.Expr) -> pl.Expr:
+    return rest.str.contains(".", literal=True) & rest.str.contains(_URL) & ~rest.str.contains(_PRIVATE)
 
 
 def _one_round(rows: pl.DataFrame, entry_texts: pl.Series) -> pl.DataFrame:
