@@ -26,7 +26,7 @@ from reinstruct.stages.shingles import FACTOR, Shingles, shingled
 from reinstruct.stages.spill import partitions
 
 _SEED = 0  # of the permutations
-_BYTES = 1 << 18  # of text, signed at once
+_BYTES = 1 << 19  # of text, signed at once
 _HIGH = 1 << 32
 _LINKS = 1 << 16  # held before those that are there twice are dropped
 
