@@ -126,7 +126,7 @@ static int round_ends(const Rules *rules, Piece *piece) {
 static Py_ssize_t divider(const Char *at, const Char *end, int rule) {
     static const char *marks[] = {"+-*^", ".", ",", "-~", ":<>=/"};
     if (rule == 3 && (at->code == '-' || at->code == 0x2014)) {
-        Py_ssize_t count = same_from(at, end, 1);
+        Py_ssize_t count = same_from(at, end - at > 4 ? at + 4 : end, 1);  // more than three never divide
         return count <= (at->code == '-' ? 3 : 2) ? count : 0;
     }
     if (rule == 3 && at->code == 0x2013) return 1;

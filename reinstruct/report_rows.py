@@ -184,19 +184,16 @@ def _row_groups(store: Store, parts: Iterable[Part], most: int) -> Iterator[tupl
 def _spread(store: Store, parts: list[Part], columns: list[str], rows: int) -> Iterator[tuple[str, int, pa.Table]]:
     """(part, group, columns) of all row groups, or of about `rows` rows' worth spread evenly. Parts count once."""
     distinct = list({part.name: part for part in parts if part.rows}.values())
-    wanted = max(1, rows // ROWS)
-    all_fit = sum(part.rows for part in distinct) <= rows
-    chosen = distinct if all_fit else _evenly(distinct, wanted)
-    for part in chosen:
-        with _opened(store, part.name) as parquet:
-            groups = list(range(parquet.num_row_groups))
-            for group in groups if all_fit else _evenly(groups, max(1, wanted // len(chosen))):
-                yield part.name, group, parquet.read_row_group(group, columns=columns)
-
-
-def _evenly(items: list[T], wanted: int) -> list[T]:
-    count = min(wanted, len(items))
-    return [items[number * len(items) // count] for number in range(count)]
+    total, wanted = sum(part.rows for part in distinct), max(1, rows // ROWS)
+    places, end = [total * number // wanted for number in range(wanted)], 0
+    for part in distinct:
+        begin, end = end, end + part.rows
+        here = [place - begin for place in places if begin <= place < end]
+        if here or total <= rows:
+            with _opened(store, part.name) as parquet:
+                count = parquet.num_row_groups
+                for group in range(count) if total <= rows else sorted({place * count // part.rows for place in here}):
+                    yield part.name, group, parquet.read_row_group(group, columns=columns)
 
 
 def _value_counts(column: Any) -> list[tuple[str, int]]:

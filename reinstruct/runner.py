@@ -125,7 +125,7 @@ class _Work:
 
     @cached_property
     def standing(self) -> StandingWorkers:
-        return StandingWorkers({**environment(self._cores()), **self.runner.outside})
+        return StandingWorkers({**environment(self._cores()), **self.runner.outside}, self.shards[1])
 
     def finish(self) -> None:
         """Do what is missing of the step and close it."""

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,33 +19,44 @@ from queue import SimpleQueue
 from typing import IO
 
 import msgspec
+from msgspec import Struct
 
 from reinstruct.container import follow, mistakes_told, parsed, work
 from reinstruct.worker import Progress
 
-_DONE = "done\n"  # the line after a shard's last one
-
 
 class StandingWorkers:
-    """The side of whoever has shards to be done. There are as many processes as there were shards at once."""
+    """The side of whoever has so many shards to be done. There are as many processes as there are shards at once."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], shards: int) -> None:
         self.environment = environment
+        self._left = shards  # not begun
         self._idle: list[subprocess.Popen[str]] = []
+        self._lock = threading.Lock()
 
     def begin(self, argv: Sequence[str], log: IO[bytes]) -> Shift:
         """A process that does what `python -m reinstruct.container ARGV` does, with the log as its standard error."""
-        process = self._well() or self._started(log)
-        return Shift(process, msgspec.json.encode((argv, log.name)) + b"\n", self._idle)
+        with self._lock:
+            self._left -= 1
+            process = self._well() or self._started(log)
+        return Shift(self, process, argv, log.name)
+
+    def end(self, process: subprocess.Popen[str], *, well: bool) -> None:
+        """Keep a process that is well for another shard, if there will be one; memory is for those at work."""
+        with self._lock:
+            kept = well and len(self._idle) < self._left
+            if kept:
+                self._idle.append(process)
+        if not kept:
+            with process:  # which ends where its standard input does
+                if not well:
+                    process.kill()
 
     def close(self) -> None:
         """End those that are idle, which is all of them once no shard is at work."""
-        for process in self._idle:
-            assert process.stdin is not None
-            process.stdin.close()
         while self._idle:
-            with self._idle.pop() as process:
-                process.wait()
+            with self._idle.pop():
+                pass
 
     def _well(self) -> subprocess.Popen[str] | None:
         """One that is idle, if there is any; those that died meanwhile are forgotten."""
@@ -52,7 +64,8 @@ class StandingWorkers:
             process = self._idle.pop()
             if process.poll() is None:
                 return process
-            _end(process)
+            with process:
+                pass
         return None
 
     def _started(self, log: IO[bytes]) -> subprocess.Popen[str]:
@@ -60,11 +73,23 @@ class StandingWorkers:
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, env=self.environment, text=True)
 
 
+class Job(Struct):
+    """One shard: what a container is told by flags, the file of its standard error, and the line that says it is done.
+
+    Each has a line of its own, which no library prints.
+    """
+
+    argv: Sequence[str]
+    log: str
+    done: str
+
+
 class Shift:
     """A process at work on one shard. It is free for another when the context ends, if it is well."""
 
-    def __init__(self, process: subprocess.Popen[str], job: bytes, idle: list[subprocess.Popen[str]]) -> None:
-        self._process, self._job, self._idle = process, job, idle
+    def __init__(self, workers: StandingWorkers, process: subprocess.Popen[str], argv: Sequence[str], log: str) -> None:
+        self._workers, self._process = workers, process
+        self._job = Job(argv, log, f"done {uuid.uuid4().hex}")
         self._done = False
 
     @property
@@ -72,7 +97,7 @@ class Shift:
         """What it says of this shard."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line == _DONE:
+            if line.rstrip("\n") == self._job.done:
                 self._done = True
                 return
             yield line
@@ -87,45 +112,37 @@ class Shift:
     def __enter__(self) -> Shift:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # of one that died while it was idle, which its exit code tells
-            os.write(self._process.stdin.fileno(), self._job)
+            os.write(self._process.stdin.fileno(), msgspec.json.encode(self._job) + b"\n")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._done:
-            self._idle.append(self._process)
-        else:
-            _end(self._process)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    with process:
-        process.kill()
+        self._workers.end(self._process, well=self._done)
 
 
 def main(do: Callable[[Namespace, Progress], None] = work) -> None:
     """Do shard after shard, until standard input ends; a mistake or an error ends the process, as in a container."""
-    jobs: SimpleQueue[tuple[list[str], str]] = SimpleQueue()
+    jobs: SimpleQueue[Job] = SimpleQueue()
     at_work = threading.Event()
     threading.Thread(target=_listen, args=(jobs, at_work), daemon=True).start()
     progress: Progress | None = None
     while True:
-        argv, log = jobs.get()
-        _log_to(log)
-        args = parsed(argv)
+        job = jobs.get()
+        _log_to(job.log)
+        args = parsed(list(job.argv))
         with mistakes_told():
             progress = progress or follow(args.metrics_port)
-        progress.restart()
         do(args, progress)
+        progress.restart()
         at_work.clear()
-        print(f"\n{_DONE}", end="", flush=True)  # whatever a library may have said without ending its line
+        print(f"\n{job.done}", flush=True)  # whatever a library may have said without ending its line
 
 
-def _listen(jobs: SimpleQueue[tuple[list[str], str]], at_work: threading.Event) -> None:
+def _listen(jobs: SimpleQueue[Job], at_work: threading.Event) -> None:
     """Hand on what is asked for. Without anybody to ask, the process ends at once, whatever it is doing."""
     with open(0, "rb", closefd=False) as lines:
         for line in lines:
             at_work.set()
-            jobs.put(msgspec.json.decode(line, type=tuple[list[str], str]))
+            jobs.put(msgspec.json.decode(line, type=Job))
     os._exit(3 if at_work.is_set() else 0)
 
 

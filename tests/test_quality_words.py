@@ -105,6 +105,10 @@ def test_long_rows_of_marks():
     expect_same([mark * left + word + mark * right for mark in marks for left, right in sides for word in words])
 
 
+def test_a_row_of_marks_takes_time_in_proportion():
+    expect_same([f"a{mark * 300_000}b" for mark in "-—.:…,/*"])  # a million steps; squared, it would be minutes
+
+
 FORMS = (
     "{0}",
     "{0}a",

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import msgspec
 import polars as pl
@@ -21,12 +22,12 @@ from reinstruct.records import Document, Example, Made, Pair, Rejected, Score
 from reinstruct.report import report_of, write_report
 from reinstruct.report_figures import histogram, ticks
 from reinstruct.report_funnel import main_path
-from reinstruct.report_rows import open_run, rejected_examples
+from reinstruct.report_rows import _spread, open_run, rejected_examples
 from reinstruct.report_text import clip, duration, loss_sentence, number, safe_link, share
 from reinstruct.server_metrics import ServerUse
 from reinstruct.stage import Ask, Filter, Transform
 from reinstruct.store import LocalStore
-from reinstruct.tables import PartWriter
+from reinstruct.tables import ROWS, PartWriter
 from reinstruct.usage import Point, Usage
 
 NASTY = (
@@ -551,3 +552,15 @@ def test_cells_are_one_line_of_plain_text():
 def test_sources_are_counted_by_collection():
     given = ("github.com/a/b@93af:x/y.md#3", "https://example.org/page/1", "guides", "", "gutenberg: 12")
     assert [collection(source) for source in given] == ["github.com/a/b", "example.org", "guides", "", "gutenberg"]
+
+
+def test_rows_looked_at_are_spread_evenly_over_parts_of_any_size(tmp_path: Path):
+    store, parts = LocalStore(tmp_path), []
+    for name, groups in (("long", 30), ("short", 2)):
+        with PartWriter(store, f"{name}.parquet", Document) as writer:
+            for start in range(groups):
+                writer.write_records([Document(id=f"{name}{start}", text="x")] * ROWS)
+        parts += writer.parts()
+    some = [(name, group) for name, group, _ in _spread(store, [*parts, parts[0]], ["id"], 8 * ROWS)]
+    assert some == [("long.parquet", 4 * n) for n in range(8)]
+    assert len(list(_spread(store, parts, ["id"], 32 * ROWS))) == 32

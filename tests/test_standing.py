@@ -21,7 +21,7 @@ from reinstruct.planfile import Plan, save, specs, steps_of
 from reinstruct.records import Document
 from reinstruct.runner import LocalRunner
 from reinstruct.stages.text import KeepLengths
-from reinstruct.standing import StandingWorkers
+from reinstruct.standing import Job, StandingWorkers
 from reinstruct.store import LocalStore
 from tests.conftest import ROOT
 from tests.in_process import make_rows
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def workers():
-    with closing(StandingWorkers(dict(os.environ))) as standing:
+    with closing(StandingWorkers(dict(os.environ), 99)) as standing:
         yield standing
 
 
@@ -127,8 +127,12 @@ def test_two_shards_at_once_are_two_processes_that_both_serve_again(shards, work
 
 SLEEPS = "import time, reinstruct.standing as s; s.main(lambda args, progress: time.sleep(60))"
 CHATS = (
-    "import sys, reinstruct.standing as s; s.main(lambda args, progress: print('a line', 'of two', end='', sep='\\n'))"
+    "import sys, reinstruct.standing as s; s.main(lambda args, progress: print('done', 'a line', end='', sep='\\n'))"
 )
+
+
+def job(log: Path) -> bytes:
+    return msgspec.json.encode(Job(["map"], str(log), "done 7")) + b"\n"
 
 
 def begun(code: str, job: bytes) -> subprocess.Popen[bytes]:
@@ -140,7 +144,7 @@ def begun(code: str, job: bytes) -> subprocess.Popen[bytes]:
 
 
 def test_one_ends_with_its_runner_whatever_it_is_doing(tmp_path: Path):
-    with begun(SLEEPS, msgspec.json.encode((["map"], str(tmp_path / "log"))) + b"\n") as process:
+    with begun(SLEEPS, job(tmp_path / "log")) as process:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(timeout=30) == 3
@@ -151,26 +155,37 @@ def test_one_ends_with_its_runner_whatever_it_is_doing(tmp_path: Path):
 
 
 def test_what_a_library_says_does_not_hide_the_end(tmp_path: Path):
-    with begun(CHATS, msgspec.json.encode((["map"], str(tmp_path / "log"))) + b"\n") as process:
+    with begun(CHATS, job(tmp_path / "log")) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        assert [process.stdout.readline() for _ in range(3)] == [b"a line\n", b"of two\n", b"done\n"]
+        assert [process.stdout.readline() for _ in range(3)] == [b"done\n", b"a line\n", b"done 7\n"]
         process.stdin.close()
 
 
-def test_prometheus_is_told_of_the_shard_that_is_at_work(store, shards, tmp_path):
+def test_prometheus_is_told_by_one_server_of_no_shard_that_is_done(store, shards, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "REINSTRUCT_METRICS_PORT": f"127.0.0.1:{port}"}
-    with closing(StandingWorkers(environment)) as workers:
+    with closing(StandingWorkers(environment, 99)) as workers:
         for number in (0, 1):
             assert ended(workers, shards[number], tmp_path / "log")[1] == 0
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-            text = page.read().decode()
-    assert 'shard="1"' in text
-    assert 'shard="0"' not in text
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+                assert b"shard=" not in page.read(), "the shard is done"
     assert (tmp_path / "log").read_bytes() == b""
+
+
+def test_none_waits_once_there_is_nothing_left_to_begin(shards, tmp_path):
+    with (tmp_path / "log").open("ab") as log, closing(StandingWorkers(dict(os.environ), 3)) as workers:
+        with workers.begin(shards[0], log) as last:
+            with workers.begin(shards[1], log) as worker:
+                assert list(worker.stdout)
+            assert len(standing_processes()) == 2, "one is at work, and one shard is left"
+            with workers.begin(shards[2], log) as worker:
+                assert list(worker.stdout)
+            assert len(standing_processes()) == 1
+            assert list(last.stdout)
+        assert standing_processes() == []
 
 
 def test_a_run_takes_as_many_processes_for_a_step_as_shards_go_on_at_once(store, corpus_file):
