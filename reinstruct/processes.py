@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
@@ -31,6 +33,37 @@ class Worker(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+
+
+class Stop:
+    """The end of a run before its time. It ends the workers that are at work, and at once those that come later."""
+
+    def __init__(self) -> None:
+        self._set = threading.Event()
+        self._lock = threading.Lock()
+        self._workers: list[Worker] = []
+
+    def is_set(self) -> bool:
+        return self._set.is_set()
+
+    def set(self) -> None:
+        with self._lock:
+            self._set.set()
+            for worker in self._workers:
+                worker.kill()
+
+    @contextmanager
+    def ends(self, worker: Worker) -> Generator[None]:
+        """Within the context the worker is one of those at work."""
+        with self._lock:
+            self._workers.append(worker)
+            if self.is_set():
+                worker.kill()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._workers.remove(worker)
 
 
 def executed(

@@ -30,7 +30,7 @@ from reinstruct.layout import ensure_layout, input_parts
 from reinstruct.machine import MODEL_VERBS, Cores, accelerated, cores_for
 from reinstruct.plan import Concat, Model, Step, TrainBase, models_in
 from reinstruct.planfile import Plan, save, steps_of
-from reinstruct.processes import Worker, environment, executed, package_path
+from reinstruct.processes import Stop, Worker, environment, executed, package_path
 from reinstruct.serving import location, name_of, served_name, urls_of
 from reinstruct.standing import StandingWorkers
 from reinstruct.store import Store
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from reinstruct.vllm_server import Replicas
 
 ROWS_PER_SHARD = 20_000
+_HEARD_S = 1.0  # after which Ctrl-C is heard: once Polars is loaded, a wait without an end goes on after it
 MIN_ROWS = {"map": 2_000, "ask": 32}  # below twice this, a second process costs more than it saves
 
 
@@ -86,7 +87,7 @@ class LocalRunner:
         urgency = {step.id: number for number, step in enumerate(waiting)}  # plans put what leads to the dataset first
         done: set[str] = set()
         running: dict[Future[None], Step] = {}
-        cores, stopped = Cores(self.workers), threading.Event()
+        cores, stopped = Cores(self.workers), Stop()
         models = Pool(self.engine, self.store.path("servers"), stopped.is_set)
         # All steps with a model but that of the base are given so many cores, and without a GPU they may be forked.
         forks = ForkServer({**environment(max(1, self.workers // 2)), **self.outside})
@@ -99,7 +100,7 @@ class LocalRunner:
                         waiting.remove(step)
                         work = _Work(self, step, name, cores, models, forks, urgency[step.id], stopped)
                         running[pool.submit(work.finish)] = step
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    finished, _ = wait(running, _HEARD_S, FIRST_COMPLETED)
                     for future in finished:
                         done.add(running.pop(future).id)
                         future.result()
@@ -118,7 +119,7 @@ class _Work:
     models: Pool
     forks: ForkServer
     urgency: int
-    stopped: threading.Event
+    stopped: Stop
     shards: tuple[int, int] = (0, 0)  # in all, and left
     started: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -233,7 +234,7 @@ class _Work:
                 )
             else:
                 started = self.forks.fork([*argv, DIE_WITH_PARENT], stderr, MODULES[verb_of(step)])
-            with started as process:
+            with started as process, self.stopped.ends(process):
                 last = self._follow(process, shard)
                 code = process.wait()
         return _failure(code, last, step, shard, log)
@@ -244,12 +245,10 @@ class _Work:
         return loads and not isinstance(self.step.action, TrainBase) and not accelerated()
 
     def _follow(self, process: Worker, shard: int) -> dict[str, Any]:
-        """The last line the process said; on the way, its progress. Ends it when the run has failed elsewhere."""
+        """The last line the process said; on the way, its progress."""
         last: dict[str, Any] = {}
         assert process.stdout is not None
         for line in process.stdout:
-            if self.stopped.is_set():
-                process.kill()
             try:
                 last = msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.DecodeError:

@@ -84,6 +84,9 @@ class Job(Struct):
     done: str
 
 
+_JOBS = msgspec.json.Decoder(Job)
+
+
 class Shift:
     """A process at work on one shard. It is free for another when the context ends, if it is well."""
 
@@ -142,7 +145,7 @@ def _listen(jobs: SimpleQueue[Job], at_work: threading.Event) -> None:
     with open(0, "rb", closefd=False) as lines:
         for line in lines:
             at_work.set()
-            jobs.put(msgspec.json.decode(line, type=Job))
+            jobs.put(_JOBS.decode(line))
     os._exit(3 if at_work.is_set() else 0)
 
 

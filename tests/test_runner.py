@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from reinstruct.commit import Result, result_of
@@ -20,9 +22,11 @@ from reinstruct.plan import Step, read
 from reinstruct.planfile import Plan, newest, save, specs
 from reinstruct.records import Document
 from reinstruct.runner import LocalRunner
+from reinstruct.stage import Transform
 from reinstruct.stages.gather import DropDuplicates
 from reinstruct.stages.text import KeepLengths
 from reinstruct.store import LocalStore
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -174,6 +178,39 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_rows(tmp_path: Path, cor
     LocalRunner(undisturbed, Notes(), workers=2).run(plan)
     (killed,), (whole,) = result_of(store, plan.data).parts, result_of(undisturbed, plan.data).parts
     assert (killed.rows, killed.sha256) == (whole.rows, whole.sha256)
+
+
+@dataclass(frozen=True)
+class Sleeps(Transform[Document, Document]):
+    """Takes five minutes a row and says nothing."""
+
+    def apply(self, record: Document) -> Document:
+        time.sleep(300)
+        return record
+
+
+def sleeping(store: str, corpus: str) -> None:
+    step = read(open_source(corpus, Document), name="corpus").map(Sleeps(), name="sleeps").step
+    LocalRunner(LocalStore(store), Notes(), workers=2).run(Plan(recipe="test", steps=specs(step), data=step.id))
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to the runner", "to all, as a terminal does"])
+def test_an_interrupted_run_ends_at_once_with_its_workers(tmp_path: Path, corpus_file, send):
+    code = "import sys; from tests.test_runner import sleeping; sleeping(*sys.argv[1:])"
+    argv = [sys.executable, "-c", code, str(tmp_path / "store"), str(corpus_file)]
+    with subprocess.Popen(argv, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.glob("store/steps/sleeps-*/logs/*")):
+                assert time.monotonic() < deadline, "the step does not begin"
+                time.sleep(0.05)
+            started = psutil.Process(process.pid).children(recursive=True)
+            assert started
+            send(process.pid, signal.SIGINT)
+            assert process.communicate(timeout=60)[1].endswith("KeyboardInterrupt\n")
+            assert psutil.wait_procs(started, timeout=10)[1] == []
+        finally:
+            process.kill()
 
 
 def test_verbs_name_the_kind_of_step(corpus_file):
