@@ -20,7 +20,9 @@ from tests.encoder_decoders import FAMILIES, made_base, rows
 pytestmark = pytest.mark.slow
 
 LEARNT = rows(6)
-SETTINGS = Sft(batch_size=6, learning_rate=5e-3, schedule="linear", warmup_ratio=0.1, max_tokens=256)
+SETTINGS = Sft(
+    batch_size=6, learning_rate=5e-3, schedule="linear", warmup_ratio=0.1, max_tokens=256, precision="float32"
+)
 BY_HEART = replace(SETTINGS, epochs=25, weights=("seed=4", "web=4"))
 GREEDY = Sampling(max_tokens=12)
 

@@ -31,7 +31,8 @@ def trained(base, tmp_path):
     pq.write_table(to_table(said, Example), tmp_path / "rows.parquet")
 
     def train(name, base=base, progress=None, checkpoint_s=60.0, loader_workers=0, pass_tokens=0, **settings):
-        told = Sft(**{"epochs": 1, "learning_rate": 1e-2, "batch_size": 4, "max_tokens": 256, **settings})
+        usual = {"epochs": 1, "learning_rate": 1e-2, "batch_size": 4, "max_tokens": 256, "precision": "float32"}
+        told = Sft(**{**usual, **settings})
         place = {"work": str(tmp_path / name / "work"), "out": str(tmp_path / name / "out")}
         job = Job(kind="sft", data=(str(tmp_path / "rows.parquet"),), base=str(base), settings=told, **place)
         here = {"checkpoint_s": checkpoint_s, "loader_workers": loader_workers, "pass_tokens": pass_tokens}

@@ -55,7 +55,9 @@ def plan_of(folder: Path, **settings: object) -> Plan:
     pairs = read(open_source(str(folder / "pairs.jsonl"), Pair), name="pairs")
     asked = pairs.map(PutToModel(Prompts().chat), name="asked")
     base = existing_model(tiny_model(folder / "base"))
-    tuned = base.train(asked, "tuned", Sft(**{"epochs": 3, "batch_size": 4, "learning_rate": 1e-2, **settings}))
+    tuned = base.train(
+        asked, "tuned", Sft(**{"epochs": 3, "batch_size": 4, "learning_rate": 1e-2, "precision": "float32", **settings})
+    )
     assert tuned.step is not None
     return Plan(recipe="test", steps=specs(tuned.step), data=asked.step.id, models={"tuned": tuned.step.id})
 
