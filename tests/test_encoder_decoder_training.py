@@ -184,7 +184,9 @@ def test_adapters_are_trained_merged_and_gone_on_from(base, few, tmp_path):
     further = run(job(out, few, tmp_path / "second", replace(adapters, lora_continue=True)))
     assert further["curve"][0][1] == pytest.approx(first["curve"][-1][1], abs=0.3)
     assert further["loss"] < first["loss"]
-    loss = Job(kind="loss", data=(few,), base=str(out), settings=adapters, work="w", out=str(tmp_path / "loss"))
+    loss = Job(
+        kind="loss", data=(few,), base=str(out), settings=adapters, work=str(tmp_path / "w"), out=str(tmp_path / "loss")
+    )
     merged = run(loss)["nll"]
     assert merged == pytest.approx(first["curve"][-1][1], abs=0.3)
 
