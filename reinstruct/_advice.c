@@ -4,47 +4,11 @@
    What a character is, Python says: `classes` has a byte for each of the first ones. A text with another, or with an
    ODD one in the first word of a line, is left to Polars. */
 
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030b0000
-#include <Python.h>
-#include "_utf8.h"
-#include "_views.h"
-#include "_blocks.h"
-#include "_advice_rules.h"
-#include "_advice_style.h"
-#include "_advice_openers.h"
+#include "_advice_judge.h"
+#include "_processor.h"
 
-/* What is said of a text, -1 with an error set; `room` has space for it and its zeros. */
-static int judge(const Rules *rules, Text text, uint8_t *room) {
-    int said = too_short_or_long(&rules->limits, text);
-    if (said == PASSED && has_mark(&rules->marks, text)) said = ODD_PUNCTUATION;
-    if (said != PASSED) return said;
-    Py_ssize_t bytes = text.end - text.at;
-    memcpy(room, text.at, bytes);
-    memset(room + bytes, 0, PAD);
-    text = tidied(rules, room, room + bytes);
-    said = style_of(rules, text);
-    return said == PASSED && rules->limits.openers ? openers_of(rules, text) : said;
-}
-
-static PyObject *judge_all(const Rules *rules, const Views *texts) {
-    Py_ssize_t count = texts->views.len / 16, most = 0;
-    for (Py_ssize_t n = 0; n < count; n++) {
-        Text text = text_at(texts, n);
-        if (text.end - text.at > most) most = text.end - text.at;
-    }
-    PyObject *said = PyByteArray_FromStringAndSize(NULL, count);
-    uint8_t *out = said ? (uint8_t *)PyByteArray_AsString(said) : NULL, *room = malloc(most + PAD);
-    if (!room && said) PyErr_NoMemory();
-    for (Py_ssize_t n = 0; room && out && n < count; n++) {
-        int found = judge(rules, text_at(texts, n), room);
-        if (found < 0) out = NULL;
-        else out[n] = (uint8_t)found;
-    }
-    free(room);
-    if (said && !(room && out)) Py_CLEAR(said);
-    return said;
-}
+typedef PyObject *Judge(const Rules *, const Views *);
+Judge judge_all_avx2;
 
 /* The strings of a tuple of bytes, in order of their first bytes; 0 with an error set. */
 static int learn(Strings *strings, PyObject *given) {
@@ -76,7 +40,7 @@ static void learn_pairs(Rules *rules) {
     }
 }
 
-static PyObject *advice_reasons(PyObject *module, PyObject *arguments) {
+static PyObject *reasons(PyObject *arguments, Judge *judge_all) {
     Py_buffer classes;
     Views texts;
     PyObject *views, *buffers, *marks, *pronouns, *said = NULL;
@@ -104,11 +68,20 @@ static PyObject *advice_reasons(PyObject *module, PyObject *arguments) {
     return said;
 }
 
+static PyObject *advice_reasons(PyObject *module, PyObject *arguments) {
+    return reasons(arguments, has_avx2() ? judge_all_avx2 : judge_all);
+}
+
+static PyObject *advice_reasons_anywhere(PyObject *module, PyObject *arguments) {
+    return reasons(arguments, judge_all);
+}
+
 static PyMethodDef methods[] = {
     {"advice_reasons", advice_reasons, METH_VARARGS,
      "advice_reasons(views, buffers, classes, limits, marks, pronouns, bases, ing_forms): of UTF-8 texts in Arrow's view\n"
      "layout, a byte for each: 0 if it passes, the number of the first rule that it breaks, 255 if it has a character\n"
      "that classes do not tell. ValueError for views or strings that cannot be."},
+    {"advice_reasons_anywhere", advice_reasons_anywhere, METH_VARARGS, "The same by what every processor can."},
     {NULL, NULL, 0, NULL},
 };
 

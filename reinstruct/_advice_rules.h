@@ -44,11 +44,12 @@ static inline uint8_t class_of(const Rules *rules, const uint8_t *at, int *bytes
     return code < rules->known ? rules->classes[code] : UNTOLD | WORD; /* so that it ends no word that is counted */
 }
 
+/* No more is counted than tells. */
 static int too_short_or_long(const Limits *limits, Text text) {
-    Py_ssize_t bytes = text.end - text.at;
-    if (bytes < limits->min_chars) return TOO_SHORT;
-    if (bytes <= limits->max_chars && bytes / 4 >= limits->min_chars) return PASSED; /* four bytes a character at most */
-    Py_ssize_t count = characters(text.at, bytes);
+    Py_ssize_t count = 0;
+    for (; text.end - text.at >= COUNTED && count <= limits->max_chars; text.at += COUNTED)
+        count += COUNTED - followers(text.at);
+    if (count <= limits->max_chars) count += characters(text.at, text.end - text.at);
     return count < limits->min_chars ? TOO_SHORT : count > limits->max_chars ? TOO_LONG : PASSED;
 }
 

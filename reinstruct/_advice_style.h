@@ -43,7 +43,7 @@ static Masks masks_of(const uint8_t *block) {
     masks.word = masks.small | masks.capital | between(block, '0', '9') | equal(block, '_');
     masks.space = between(block, '\t', '\r') | equal(block, ' ');
     masks.question = equal(block, '?');
-    masks.wide = ~between(block, 0, 126) & ~equal(block, 127);
+    masks.wide = beyond_ascii(block);
     return masks;
 }
 

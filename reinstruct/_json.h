@@ -1,32 +1,27 @@
 /* A reader of JSON that takes nothing but what is well-formed, in well-formed UTF-8: a cursor, and functions that move
    it. They return 0 (or -1 where they return a length) where it is not. */
 
-#include <stdint.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
+#include "_blocks.h"
 
 #define DEEPEST 32
-#define SLACK 16 /* bytes that copying may write behind a string */
+#define SLACK BLOCK /* bytes that copying may write behind a string */
 
 typedef struct { const uint8_t *at, *end; } Json;
 
-#define ONES 0x0101010101010101ULL
-#define HIGHS 0x8080808080808080ULL
-
-/* Whether one of eight bytes ends a run that is copied as it is: a quote, a backslash, a control or a byte over 127. */
-static inline uint64_t special(uint64_t eight) {
-    uint64_t quote = eight ^ ONES * '"', slash = eight ^ ONES * '\\';
-    return (((quote - ONES) & ~quote) | ((slash - ONES) & ~slash) | (eight - ONES * 0x20) | eight) & HIGHS;
-}
-
-static inline uint64_t little(uint64_t eight) {
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    return __builtin_bswap64(eight);
+/* A bit for each byte of a block that is a quote, a backslash, a control or beyond ASCII. */
+static inline uint64_t specials(const uint8_t *block) {
+    uint64_t found = 0;
+#ifdef AT_ONCE
+    for (int at = 0; at < BLOCK; at += AT_ONCE) {
+        Bytes bytes = loaded(block + at), quote = same(bytes, every('"')), slash = same(bytes, every('\\'));
+        found |= bits(either(either(quote, slash), above(every(0x20), bytes))) << at;
+    }
 #else
-    return eight;
+    for (int at = 0; at < BLOCK; at++)
+        found |= (uint64_t)(block[at] == '"' || block[at] == '\\' || (int8_t)block[at] < 0x20) << at;
 #endif
+    return found;
 }
 
 static inline void skip_space(Json *json) {
@@ -41,11 +36,10 @@ static inline int take(Json *json, uint8_t wanted) {
 }
 
 /* Copy a character of more than one byte; how many it has, 0 if it is not well-formed (Unicode, table 3-7). */
-static int wide_character(Json *json, uint8_t *out) {
-    const uint8_t *at = json->at;
+static inline int wide_character(const uint8_t *at, const uint8_t *end, uint8_t *out) {
     uint8_t lead = *at;
     int bytes = lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
-    if (!bytes || json->end - at < bytes) return 0;
+    if (!bytes || end - at < bytes) return 0;
     uint8_t least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     uint8_t most = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
     if (at[1] < least || at[1] > most) return 0;
@@ -53,7 +47,6 @@ static int wide_character(Json *json, uint8_t *out) {
         if (byte > 1 && (at[byte] & 0xC0) != 0x80) return 0;
         out[byte] = at[byte];
     }
-    json->at += bytes;
     return bytes;
 }
 
@@ -66,30 +59,19 @@ static const int8_t hex_digits[256] = {
     NONE16, NONE16, NONE16, NONE16, NONE16, NONE16, NONE16, NONE16,
 };
 
-/* Four hex digits, or -1. */
-static inline int32_t four_digits(const uint8_t *at, const uint8_t *end) {
-    if (end - at < 4) return -1;
-    int32_t first = hex_digits[at[0]], second = hex_digits[at[1]], third = hex_digits[at[2]], last = hex_digits[at[3]];
-    return (first | second | third | last) < 0 ? -1 : first << 12 | second << 8 | third << 4 | last;
+/* Four hex digits, or a negative number. */
+static inline int32_t four_digits(const uint8_t *at) {
+    return hex_digits[at[0]] * 4096 | hex_digits[at[1]] * 256 | hex_digits[at[2]] * 16 | hex_digits[at[3]];
 }
 
-/* Write the character of \uXXXX, whose digits begin at `at`, in UTF-8; how many bytes it has. 0 for half a pair. */
-static int unicode_escape(Json *json, uint8_t *out) {
-    int32_t code = four_digits(json->at, json->end);
-    json->at += 4;
-    if (code < 0 || (code >= 0xDC00 && code < 0xE000)) return 0;
-    if (code >= 0xD800 && code < 0xDC00) {
-        if (json->end - json->at < 6 || json->at[0] != '\\' || json->at[1] != 'u') return 0;
-        int32_t low = four_digits(json->at + 2, json->end);
-        if (low < 0xDC00 || low >= 0xE000) return 0;
-        json->at += 6;
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-    }
-    int bytes = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    static const uint8_t leads[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (int byte = bytes - 1; byte > 0; byte--, code >>= 6) out[byte] = 0x80 | (code & 63);
-    out[0] = leads[bytes] | (uint8_t)code;
-    return bytes;
+/* Write a character in UTF-8, of which it takes four bytes of `out`; how many it has. */
+static inline int put_character(uint32_t code, uint8_t *out) {
+    uint32_t last = 0x80 | (code & 63), third = 0x80 | (code >> 6 & 63), second = 0x80 | (code >> 12 & 63), form = code;
+    form = code < 0x80 ? form : 0xC0 | code >> 6 | last << 8;
+    form = code < 0x800 ? form : 0xE0 | code >> 12 | third << 8 | last << 16;
+    form = code < 0x10000 ? form : 0xF0 | code >> 18 | second << 8 | third << 16 | last << 24;
+    for (int byte = 0; byte < 4; byte++) out[byte] = (uint8_t)(form >> 8 * byte);
+    return 1 + (code >= 0x80) + (code >= 0x800) + (code >= 0x10000);
 }
 
 /* What a byte behind a backslash stands for; 0 for none. */
@@ -97,65 +79,82 @@ static const uint8_t escapes[256] = {
     ['"'] = '"', ['\\'] = '\\', ['/'] = '/', ['b'] = '\b', ['f'] = '\f', ['n'] = '\n', ['r'] = '\r', ['t'] = '\t',
 };
 
-/* Write what the escape at a backslash stands for; how many bytes it has, 0 if it is none. */
-static inline int escape(Json *json, uint8_t *out) {
-    if (json->end - json->at < 2) return 0;
-    uint8_t kind = json->at[1];
-    json->at += 2;
-    if (kind == 'u') return unicode_escape(json, out);
-    *out = escapes[kind];
-    return *out != 0;
+/* Write the character of two escapes, each of which is half of it; its bytes, 0 if they are not. */
+static int escaped_pair(const uint8_t *at, const uint8_t *end, uint8_t *out) {
+    if (end - at < 12 || at[1] != 'u' || at[6] != '\\' || at[7] != 'u') return 0;
+    int32_t high = four_digits(at + 2), low = four_digits(at + 8);
+    if (high < 0xD800 || high >= 0xDC00 || low < 0xDC00 || low >= 0xE000) return 0;
+    return put_character(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00), out);
 }
 
-#ifdef __SSE2__
-#define AT_ONCE 16
-typedef __m128i Run;
-
-/* A bit for each byte of a run that is special. */
-static inline unsigned specials(Run run) {
-    Run quote = _mm_cmpeq_epi8(run, _mm_set1_epi8('"')), slash = _mm_cmpeq_epi8(run, _mm_set1_epi8('\\'));
-    Run other = _mm_cmplt_epi8(run, _mm_set1_epi8(0x20)); /* signed: those over 127, too */
-    return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), other));
-}
-#define FIRST(found) __builtin_ctz(found)
-#else
-#define AT_ONCE 8
-typedef uint64_t Run;
-
-static inline uint64_t specials(Run run) {
-    return special(little(run));
-}
-#define FIRST(found) (__builtin_ctzll(found) / 8) /* the lowest is exact; those above it may be wrong */
-#endif
-
-/* Copy bytes up to the next special one, many at a time where there are as many; where the copy ends. */
-static inline uint8_t *plain(Json *json, uint8_t *to, int step) {
-    for (Run run; json->end - json->at >= AT_ONCE; json->at += AT_ONCE, to += AT_ONCE * step) {
-        memcpy(&run, json->at, AT_ONCE);
-        memcpy(to, &run, AT_ONCE);
-        if (!specials(run)) continue;
-        int bytes = FIRST(specials(run));
-        json->at += bytes;
-        return to + bytes * step;
+/* Write what the escape at a backslash stands for; how many bytes it has, 0 if it is none. Behind that of a string there
+   are a quote and the end of an object. Which of the two forms it has cannot be foretold, so nothing branches on it. */
+static inline int escape(const uint8_t **at, const uint8_t *end, uint8_t *out) {
+    const uint8_t *first = *at;
+    if (end - first < 4) return 0;
+    int is_code = first[1] == 'u';
+    int32_t plain = escapes[first[1]], code = end - first < 6 ? -1 : four_digits(first + 2);
+    code = is_code ? code : plain - !plain;
+    if (code < 0 || (code & 0xF800) == 0xD800) {
+        int bytes = escaped_pair(first, end, out);
+        *at += bytes ? 12 : 0;
+        return bytes;
     }
-    for (; json->at < json->end && !(special(*json->at | ONES << 8) & 0x80); json->at++, to += step) *to = *json->at;
-    return to;
+    *at += is_code ? 6 : 2;
+    return put_character((uint32_t)code, out);
+}
+
+/* A string that is being copied: from `at` to `to`, which goes on by `step` bytes for each. */
+typedef struct { const uint8_t *at, *end; uint8_t *to; int step; } Copy;
+
+/* Copy what a special byte begins; 0 if that is the end of the string, or not well-formed. */
+static inline int special(Copy *copy) {
+    int is_escape = *copy->at == '\\', bytes;
+    if (is_escape) bytes = escape(&copy->at, copy->end, copy->to);
+    else if (*copy->at < 0x80) return 0;
+    else bytes = wide_character(copy->at, copy->end, copy->to);
+    copy->at += is_escape ? 0 : bytes;
+    copy->to += bytes * copy->step;
+    return bytes;
+}
+
+/* Copy a block, and what begins in it; 0 at the end of the string, or where it is not well-formed. There are more than
+   two blocks more. Where the special bytes are is known before what they are, so they are copied while the next are
+   looked at. */
+static inline int block(Copy *copy) {
+    const uint8_t *last = copy->at + BLOCK;
+    for (uint64_t found = specials(copy->at); found; found &= found - 1) {
+        const uint8_t *next = last - BLOCK + __builtin_ctzll(found);
+        if (next < copy->at) continue; /* the second byte of an escape */
+        memcpy(copy->to, copy->at, BLOCK);
+        copy->to += (next - copy->at) * copy->step;
+        copy->at = next;
+        if (!special(copy)) return 0;
+    }
+    if (copy->at >= last) return 1;
+    memcpy(copy->to, copy->at, BLOCK);
+    copy->to += (last - copy->at) * copy->step;
+    copy->at = last;
+    return 1;
 }
 
 /* Copy the string behind a quote to `out`, or only check it where that is NULL; its bytes, -1 if it is none. */
 static Py_ssize_t string(Json *json, uint8_t *out) {
-    uint8_t spare[SLACK], *to = out ? out : spare;
-    int step = out ? 1 : 0;
+    uint8_t spare[SLACK];
+    Copy copy = {json->at, json->end, out ? out : spare, out ? 1 : 0};
     for (;;) {
-        to = plain(json, to, step);
-        if (json->at >= json->end || *json->at < 0x20) return -1;
-        if (*json->at == '"') {
-            json->at++;
-            return out ? to - out : 0;
+        if (copy.end - copy.at > 3 * BLOCK && block(&copy)) continue;
+        if (copy.at >= copy.end || *copy.at < 0x20) return -1;
+        if (*copy.at == '"') {
+            json->at = copy.at + 1;
+            return out ? copy.to - out : 0;
         }
-        int bytes = *json->at == '\\' ? escape(json, to) : wide_character(json, to);
-        if (!bytes) return -1;
-        to += bytes * step;
+        if (*copy.at == '\\' || *copy.at > 0x7F) {
+            if (!special(&copy)) return -1;
+            continue;
+        }
+        *copy.to = *copy.at++;
+        copy.to += copy.step;
     }
 }
 

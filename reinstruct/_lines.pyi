@@ -1,5 +1,8 @@
 from typing_extensions import Buffer
 
 def text_columns(
-    block: Buffer, names: tuple[tuple[str, ...], ...], id_column: int, /
+    parts: tuple[Buffer, ...], names: tuple[tuple[str, ...], ...], id_column: int, /
+) -> tuple[tuple[bytearray, bytearray], ...] | None: ...
+def text_columns_anywhere(
+    parts: tuple[Buffer, ...], names: tuple[tuple[str, ...], ...], id_column: int, /
 ) -> tuple[tuple[bytearray, bytearray], ...] | None: ...

@@ -28,16 +28,30 @@ static uint8_t *escaped(uint8_t byte, uint8_t *to) {
     return to + 5;
 }
 
-/* Copy what needs no escape; `json` is where it goes on. Bytes beyond ASCII are copied one by one. */
-static uint8_t *quoted(Text text, uint8_t *to) {
-    Json json = {text.at, text.end};
-    for (;;) {
-        to = plain(&json, to, 1);
-        if (json.at == json.end) return to;
-        uint8_t byte = *json.at++;
-        if (byte & 0x80) *to++ = byte;
-        else to = escaped(byte, to);
+/* Copy so many bytes of a block, with escapes; there are as many more to read as to copy. */
+static uint8_t *quoted_block(const uint8_t *block, int bytes, uint8_t *to) {
+    const uint8_t *at = block;
+    uint64_t found = specials(block) & ~beyond_ascii(block);
+    if (bytes < BLOCK) found &= (1ULL << bytes) - 1;
+    for (; found; found &= found - 1) {
+        const uint8_t *next = block + __builtin_ctzll(found);
+        memcpy(to, at, BLOCK);
+        to = escaped(*next, to + (next - at));
+        at = next + 1;
     }
+    memcpy(to, at, BLOCK);
+    return to + (block + bytes - at);
+}
+
+static uint8_t *quoted(Text text, uint8_t *to) {
+    uint8_t last[3 * BLOCK] = {0};
+    for (; text.end - text.at >= 2 * BLOCK; text.at += BLOCK) to = quoted_block(text.at, BLOCK, to);
+    memcpy(last, text.at, text.end - text.at);
+    for (int at = 0; at < text.end - text.at; at += BLOCK) {
+        int left = text.end - text.at - at;
+        to = quoted_block(last + at, left < BLOCK ? left : BLOCK, to);
+    }
+    return to;
 }
 
 static uint8_t *put(uint8_t *to, const char *bytes, Py_ssize_t length) {

@@ -19,7 +19,7 @@ try:
 except ImportError:  # installed where there was no C compiler
     json_objects = None
 
-BEGINNING = 300  # characters of a rejected text that are stored where the input holds the whole
+BEGINNING = 240  # characters of a rejected text that are stored where the input holds the whole
 JsonObjects = Callable[[tuple[Any, ...]], tuple[bytearray, bytearray]]
 
 
@@ -37,7 +37,7 @@ def split_by_reason(judged: pl.DataFrame, stage: str, *, in_input: bool) -> tupl
     """
     is_kept = judged.get_column("reason").is_null()
     kept, dropped = (_rows(judged, which) for which in (is_kept, ~is_kept))
-    said = {name: as_texts(dropped.pop(name).fill_null("")) for name in ("reason", "detail") if name in dropped}
+    said = {name: as_texts(_filled(dropped.pop(name))) for name in ("reason", "detail") if name in dropped}
     rows = len(dropped["id"])
     stored = {
         "id": as_texts(dropped["id"]),
@@ -64,6 +64,10 @@ def as_json(rows: pl.DataFrame, most: int, json_objects: JsonObjects | None = js
 # Columns are taken one by one: a query takes longer to plan than such a batch to filter.
 def _rows(judged: pl.DataFrame, which: pl.Series) -> dict[str, pl.Series]:
     return {column.name: column.filter(which) for column in judged.iter_columns()}
+
+
+def _filled(texts: pl.Series) -> pl.Series:
+    return texts.fill_null("") if texts.null_count() else texts
 
 
 def _frame(columns: dict[str, pl.Series], without: Collection[str] = ()) -> pl.DataFrame:

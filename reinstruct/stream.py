@@ -5,7 +5,6 @@ The rule: rows leave in the order they came, whatever order replies arrive in, s
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -90,9 +89,9 @@ def judge_chunk(
     """The rows of a frame without a reason; those with one go to the tally."""
     kept, rejected = split_by_reason(judged, count.stage, in_input=in_input)
     tally.reject(Chunk(Rejected, table=rejected))
-    reasons: list[Any] = rejected.column("reason").to_pylist()
-    for name, n in sorted(Counter(reasons).items()):
-        count.rejected[name] = count.rejected.get(name, 0) + n
+    reasons: dict[str | None, int] = dict(judged.get_column("reason").value_counts().rows())
+    for name in sorted(name for name in reasons if name is not None):
+        count.rejected[name] = count.rejected.get(name, 0) + reasons[name]
     count.read += len(judged)
     count.kept += len(kept)
     count.written += len(kept)

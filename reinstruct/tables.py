@@ -68,16 +68,17 @@ def of_frame(frame: pl.DataFrame, record_type: type[Any]) -> Chunk:
 def joined(chunks: Iterable[Chunk], rows: int, size: int) -> Iterator[Chunk]:
     """The chunks in order, put together until one has so many rows or bytes (of Arrow); nothing is copied."""
     held: list[Chunk] = []
-    bytes_held = 0
+    rows_held = bytes_held = 0
     for chunk in chunks:
         if held and held[0].record_type is not chunk.record_type:
             yield _one(held)
-            held, bytes_held = [], 0
+            held, rows_held, bytes_held = [], 0, 0
         held.append(chunk)
+        rows_held += len(chunk)
         bytes_held += chunk.arrow.nbytes
-        if sum(map(len, held)) >= rows or bytes_held >= size:
+        if rows_held >= rows or bytes_held >= size:
             yield _one(held)
-            held, bytes_held = [], 0
+            held, rows_held, bytes_held = [], 0, 0
     if held:
         yield _one(held)
 

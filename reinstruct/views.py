@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -50,7 +51,13 @@ def repeated(text: str, rows: int) -> Any:
 
 
 def _of_size(size: int, rows: int, data: bytes) -> Any:
-    return text_array(array("i", range(0, size * rows + 1, size) if size else [0] * (rows + 1)), data)
+    return text_array(_multiples(size, rows.bit_length())[: rows + 1], data)
+
+
+@lru_cache(maxsize=16)
+def _multiples(number: int, bits: int) -> memoryview[int]:
+    """Of 0 and all others below so many bits."""
+    return memoryview(array("i", range(0, number << bits, number) if number else [0] * (1 << bits)))
 
 
 def unsigned(numbers: Any, kind: Any, width: int) -> pl.Series:

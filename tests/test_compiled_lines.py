@@ -1,6 +1,7 @@
 """The compiled loop reads JSON lines as the row-by-row road does, or leaves them to it: whatever they hold."""
 
 import json
+from itertools import product
 
 import pytest
 from hypothesis import example, given, settings
@@ -8,11 +9,13 @@ from hypothesis import strategies as some
 
 from reinstruct.corpus.fields import columns_of, convert
 from reinstruct.corpus.jsonl import parse
-from reinstruct.corpus.typed import DocumentLines, text_columns
+from reinstruct.corpus.typed import DocumentLines
 from reinstruct.records import Document, Drop, from_table
 
-pytestmark = pytest.mark.skipif(text_columns is None, reason="the package was installed without a C compiler")
+compiled = pytest.importorskip("reinstruct._lines", reason="the package was installed without a C compiler")
 
+ROADS = (compiled.text_columns, compiled.text_columns_anywhere)  # the first is what this processor can
+LONG = "a long line behind others " * 20
 COLUMNS = columns_of(Document, {})
 CHARACTERS = some.one_of(
     some.characters(codec="utf-8"),
@@ -34,18 +37,27 @@ def row_by_row(block: bytes, columns=COLUMNS):
 
 
 def expect_same(block: bytes, columns=COLUMNS) -> bool:
-    """Whether the loop read the block; what it read must be what the rows are."""
-    table = DocumentLines(columns).table(block)
-    if table is not None:
-        table.validate(full=True)
-        assert list(from_table(table, Document)) == row_by_row(block, columns)
-    return table is not None
+    """Whether the loop read the block, which is not blank; what it read must be what the rows are, whatever follows and
+    however the block is cut into parts.
+    """
+    is_read: set[bool] = set()
+    last = json.dumps({columns["text"][0]: LONG}).encode()
+    for whole in (block, block + b"\n" + last):
+        for road, size in product(ROADS, (len(whole), 50, 3)):
+            parts = [whole[at : at + size] for at in range(0, len(whole), size)]
+            table = DocumentLines(columns, road).table(*parts)
+            is_read.add(table is not None)
+            if table is not None:
+                table.validate(full=True)
+                assert list(from_table(table, Document)) == row_by_row(whole, columns)
+    assert len(is_read) == 1
+    return is_read.pop()
 
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
-    rows=some.lists(ROWS, max_size=4),
+    rows=some.lists(ROWS, min_size=1, max_size=4),
     raw_unicode=some.booleans(),
     spaces=some.booleans(),
     end=some.sampled_from(["\n", "\r\n", " \t\n\n"]),
@@ -137,16 +149,42 @@ def test_columns_of_other_names_are_read():
 
 def test_the_road_without_a_compiler_gives_the_same():
     block = '{"text": "x é \\n", "url": "u"}\n{"text": "y", "id": 3, "n": [1, {"a": 2}]}\n{"text": "中"}\n'.encode()
-    compiled, decoded = (DocumentLines(COLUMNS, road).table(block) for road in (text_columns, None))
-    assert compiled is not None
+    looped, decoded = (DocumentLines(COLUMNS, road).table(block) for road in (compiled.text_columns, None))
+    assert looped is not None
     assert decoded is not None
-    assert compiled.equals(decoded)
+    assert looped.equals(decoded)
+
+
+def test_what_is_special_may_stand_anywhere():
+    """Nothing depends on where blocks and parts begin."""
+    pieces = [r"\n", r"\"", r"\\", r"\\\"", r"\u00e9", r"\u2019", r"\ud83d\udc4d", "é", "中", "👍", r"\n\n\u2019\"é"]
+    lines = [f'{{"text": "{"x" * size}{piece}yz{piece}"}}' for piece in pieces for size in range(0, 131, 3)]
+    assert expect_same("\n".join(lines).encode())
+
+
+@pytest.mark.parametrize(
+    "piece", [b"\x1f", b"\n", b"\xff", b"\xc3", b"\xe2\x80", rb"\x", rb"\u12G4", rb"\ud83d", rb"\ude00"]
+)
+def test_what_is_not_well_formed_is_seen_anywhere(piece):
+    for size in range(0, 131, 5):
+        assert not expect_same(b'{"text": "' + b"x" * size + piece + b'y"}\n')
+
+
+def test_many_rows_and_long_ones_are_read():
+    lines = [json.dumps({"text": f"{n} {'y' * (n % 700)}", "id": n, "url": "u" * (n % 5)}) for n in range(3000)]
+    assert expect_same("\n".join(lines).encode())
 
 
 def test_wrong_calls_are_errors():
-    assert text_columns is not None
+    text_columns = compiled.text_columns
     with pytest.raises(TypeError):
-        text_columns(b"{}", (("text",), 5), 1)
+        text_columns((b"{}",), (("text",), 5), 1)
+    with pytest.raises(TypeError):
+        text_columns(b"{}", (("text",),), 1)
+    with pytest.raises(TypeError):
+        text_columns((b"{}", 5), (("text",),), 1)
     with pytest.raises(ValueError, match="more than 64 names"):
-        text_columns(b"{}", (tuple(f"n{n}" for n in range(65)),), 1)
-    assert text_columns(b"", (("text",),), 0) is None
+        text_columns((b"{}",), (tuple(f"n{n}" for n in range(65)),), 1)
+    for parts in ((), (b"",), (b"", b"")):
+        assert text_columns(parts, (("text",),), 0) is None
+    assert text_columns((b"{}",), (), 0) is None

@@ -13,7 +13,9 @@ from reinstruct.stages import screen
 from reinstruct.stages.compiled import packaged
 from reinstruct.stages.text import KeepProse, SelectAdvice
 
-pytestmark = pytest.mark.skipif(screen.advice_reasons is None, reason="the package was installed without a C compiler")
+compiled = pytest.importorskip("reinstruct._advice", reason="the package was installed without a C compiler")
+
+LOOPS = (compiled.advice_reasons, compiled.advice_reasons_anywhere)  # the first is what this processor can
 
 BASES, ING_FORMS = ("mix", "do", "add", "ca", "step", "a", "k", "i", "day", "pre-heat"), ("mixing", "adding", "doing")
 # The sign of Kelvin and a dotted capital I have letters of ASCII in lower case.
@@ -60,9 +62,11 @@ def expect_same(stage: SelectAdvice, texts: list[str], bases=BASES, ing_forms=IN
     asked = stage.screen(bases, ing_forms)
     assert asked.is_known()
     in_columns = stage.reason_with(bases, ing_forms)
-    found = column.select(screen.screened(asked, in_columns, stage.prose.reason() if stage.prose else None)).to_series()
-    assert found.to_list() == column.select(in_columns).to_series().to_list()
-    return found
+    wanted = column.select(in_columns).to_series()
+    for loop in LOOPS:
+        found = column.select(screen.screened(asked, in_columns, stage.prose.reason() if stage.prose else None, loop))
+        assert found.to_series().to_list() == wanted.to_list()
+    return wanted
 
 
 @pytest.mark.slow
@@ -155,8 +159,7 @@ def test_settings_that_the_loop_does_not_know_are_left_to_the_columns(stage):
 
 def test_views_and_strings_that_cannot_be_are_errors():
     asked = OPEN.screen((), ())
-    loop, classes, limits = screen.advice_reasons, packaged(screen.CLASSES), asked.limits
-    assert loop is not None
+    loop, classes, limits = compiled.advice_reasons, packaged(screen.CLASSES), asked.limits
     outside = (40).to_bytes(4, "little") + bytes(4) + (0).to_bytes(4, "little") + (9).to_bytes(4, "little")
     with pytest.raises(ValueError, match="does not lie in its buffer"):
         loop(outside, (b"x" * 48,), classes, limits, (), (), frozenset(), frozenset())

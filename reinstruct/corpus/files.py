@@ -17,7 +17,8 @@ from reinstruct.corpus.kinds import ACCEPTED
 from reinstruct.corpus.source import Source, SourceFile
 from reinstruct.errors import CorpusError, RecipeError
 
-BLOCK = 2 << 20
+BLOCK = 256 << 10  # read at once: a larger one would leave the processor's cache before it is decompressed
+_SAMPLE = 2 << 20  # of the head and of the tail of a file that is too large to hash
 HASH_WHOLE = 256 << 20  # larger local files are told apart by head, tail, size and time of change
 _VERSION_KEYS = ("generation", "etag", "ETag", "version_id", "VersionId", "content_hash", "blob_id")
 _MTIME = "mtime"
@@ -186,9 +187,9 @@ def _content_hash(file_system: Any, path: str, size: int, time: str) -> str:
                 total.update(block)
         else:
             total.update(f"{size} {time}".encode())
-            total.update(stream.read(BLOCK))
-            stream.seek(size - BLOCK)
-            total.update(stream.read(BLOCK))
+            total.update(stream.read(_SAMPLE))
+            stream.seek(size - _SAMPLE)
+            total.update(stream.read(_SAMPLE))
     return total.hexdigest()[:16]
 
 

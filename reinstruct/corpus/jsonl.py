@@ -46,7 +46,7 @@ def read_blocks(
             yield from batched(_array_rows(chunks, name, array_bytes))
             return
     for block in line_blocks(chunks, within, most):
-        table = documents.table(block.raw) if documents and not block.damage else None
+        table = documents.table(*block.parts) if documents and not block.damage else None
         if table is not None:
             yield table
         else:

@@ -8,6 +8,8 @@ pieces, and only its beginning is given.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -32,12 +34,21 @@ class Line(NamedTuple):
     damage: Drop | None = None
 
 
-class Lines(NamedTuple):
-    """Consecutive whole lines; only the last of a file may lack its newline. `damage` as in Line."""
+@dataclass(frozen=True)
+class Lines:
+    """Whole lines in `parts` end to end; only the last of a file may lack its newline. `damage` as in Line."""
 
     offset: int
-    raw: bytes
+    parts: tuple[bytes | memoryview, ...]
     damage: Drop | None = None
+
+    @cached_property
+    def raw(self) -> bytes:
+        return b"".join(self.parts)
+
+    @cached_property
+    def size(self) -> int:
+        return sum(map(len, self.parts))
 
     def split(self) -> Iterator[Line]:
         """The lines one by one."""
@@ -67,12 +78,12 @@ def line_blocks(chunks: Iterable[bytes | Drop], within: Range = WHOLE, most: int
         if within.stop and offset >= within.stop:  # no line begins in the range
             return
     for block in _whole_lines(left, offset, within.stop, most):
-        if not within.stop or block.offset + len(block.raw) <= within.stop:
+        if not within.stop or block.offset + block.size <= within.stop:
             yield block
             continue
         if block.offset < within.stop:
-            end = block.raw.find(b"\n", within.stop - 1 - block.offset) + 1 or len(block.raw)
-            yield block._replace(raw=block.raw[:end])
+            end = block.raw.find(b"\n", within.stop - 1 - block.offset) + 1 or block.size
+            yield replace(block, parts=(block.raw[:end],))
         return
 
 
@@ -99,8 +110,8 @@ def _whole_lines(chunks: Iterator[bytes | Drop], offset: int, stop: int, most: i
         if isinstance(chunk, Drop):
             held = b"".join(parts)
             end = held.rfind(b"\n") + 1
-            yield from _bounded(Lines(offset, held[:end]), most)
-            yield Lines(offset + end, held[end:], chunk)
+            yield from _bounded(Lines(offset, (held[:end],)), most)
+            yield Lines(offset + end, (held[end:],), chunk)
             return
         if passing:
             end = chunk.find(b"\n") + 1
@@ -117,40 +128,42 @@ def _whole_lines(chunks: Iterator[bytes | Drop], offset: int, stop: int, most: i
         end = chunk.rfind(b"\n") + 1
         if not end and size <= most:
             continue
-        block = b"".join((*parts[:-1], memoryview(chunk)[:end]))
-        rest = chunk[end:]
+        block, rest = Lines(offset, (*parts[:-1], memoryview(chunk)[:end])), chunk[end:]
         if not end:
-            block, rest = _cut_behind(block + rest)
-        yield from _bounded(Lines(offset, block), most)
-        offset += len(block)
+            block, rest = _cut_behind(offset, b"".join(parts))
+        yield from _bounded(block, most)
+        offset += block.size
         if len(rest) > most:
             yield _too_long(offset, rest, most)
             offset, rest, passing = offset + len(rest), b"", True
         parts, size = [rest], len(rest)
-    yield from _bounded(Lines(offset, b"".join(parts)), most)
+    yield from _bounded(Lines(offset, tuple(parts)), most)
 
 
-def _cut_behind(held: bytes) -> tuple[bytes, bytes]:
+def _cut_behind(offset: int, held: bytes) -> tuple[Lines, bytes]:
     """What ends in the last newline, and what follows it."""
     end = held.rfind(b"\n") + 1
-    return held[:end], held[end:]
+    return Lines(offset, (held[:end],)), held[end:]
 
 
 def _bounded(block: Lines, most: int) -> Iterator[Lines]:
     """The block, or where it holds lines that are too long, those apart from the others; nothing of an empty one."""
+    if 0 < block.size <= most:
+        yield block
+        return
     begin, taken = 0, 0
-    while len(block.raw) > most and begin < len(block.raw):
+    while begin < block.size:
         end = block.raw.find(b"\n", begin)
-        end = end if end >= 0 else len(block.raw)
+        end = end if end >= 0 else block.size
         if end - begin > most:
             if begin > taken:
-                yield Lines(block.offset + taken, block.raw[taken:begin])
+                yield Lines(block.offset + taken, (block.raw[taken:begin],))
             yield _too_long(block.offset + begin, block.raw[begin : begin + SHOWN], most)
             taken = end + 1
         begin = end + 1
-    if taken < len(block.raw):
-        yield block._replace(offset=block.offset + taken, raw=block.raw[taken:])
+    if taken < block.size:
+        yield Lines(block.offset + taken, (block.raw[taken:],))
 
 
 def _too_long(offset: int, line: bytes, most: int) -> Lines:
-    return Lines(offset, line[: min(SHOWN, most)], Drop(TOO_LONG, f"a line of over {most:,} bytes"))
+    return Lines(offset, (line[: min(SHOWN, most)],), Drop(TOO_LONG, f"a line of over {most:,} bytes"))

@@ -26,7 +26,8 @@ try:
 except ImportError:  # installed where there was no C compiler
     text_columns = None
 
-TextColumns = Callable[[bytes, tuple[tuple[str, ...], ...], int], tuple[tuple[bytearray, bytearray], ...] | None]
+Parts = tuple[bytes | memoryview, ...]
+TextColumns = Callable[[Parts, tuple[tuple[str, ...], ...], int], tuple[tuple[bytearray, bytearray], ...] | None]
 SCHEMA = schema(Document)
 pc: Any = pyarrow.compute
 
@@ -46,11 +47,11 @@ class DocumentLines:
         ids = frozenset(columns["id"]) - frozenset(columns["text"])
         self._decoder = _row_decoder(tuple(names), ids)
 
-    def table(self, raw: bytes) -> pa.Table | None:
-        """A block of whole lines as a table of documents; None unless every line is a document."""
+    def table(self, *parts: bytes | memoryview) -> pa.Table | None:
+        """Whole lines, in parts that are end to end, as a table of documents; None unless each line is a document."""
         if self._compiled is None:
-            return self._decoded(raw)
-        found = self._compiled(raw, self._names, self._fields.index("id"))
+            return self._decoded(b"".join(parts))
+        found = self._compiled(parts, self._names, self._fields.index("id"))
         if found is None:
             return None
         arrays = {field: text_array(*buffers) for field, buffers in zip(self._fields, found, strict=True)}
@@ -135,8 +136,8 @@ def _table(arrays: dict[str, Any]) -> pa.Table:
 
 
 def _with_ids(ids: Any, text: Any) -> Any:
-    given = pc.sum(pc.binary_length(ids)).as_py()
-    if not given:
+    data = ids.buffers()[2]
+    if not data or not data.size:
         return _content_ids(text)
     without = pc.equal(ids, "")
     if not pc.any(without).as_py():

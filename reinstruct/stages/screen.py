@@ -6,7 +6,7 @@ The one rule: what it says is what the rules in Polars say, or it leaves the tex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -19,6 +19,8 @@ try:
     from reinstruct._advice import advice_reasons as advice_reasons
 except ImportError:  # installed where there was no C compiler
     advice_reasons = None
+
+AdviceReasons = Callable[..., bytearray]
 
 CLASSES = "classes.z"  # beside this file; build_letters.py makes it
 REASONS = (  # in the order of _advice.c, behind 0 for a text that passes
@@ -51,15 +53,18 @@ class Screen:
         )
 
 
-def screened(screen: Screen, others: pl.Expr, rest: pl.Expr | None) -> pl.Expr:
+def screened(
+    screen: Screen, others: pl.Expr, rest: pl.Expr | None, loop: AdviceReasons | None = advice_reasons
+) -> pl.Expr:
     """The reason for each text of the column "text": that of the loop, or of the expression `others` where the loop
     does not know the text, or, of texts that pass, that of `rest`, if there is more to ask.
     """
+    assert loop is not None
     names = pl.Series([None, *REASONS, *[None] * (_UNKNOWN - len(REASONS))], dtype=pl.String)
 
     def reasons(texts: pl.Series) -> pl.Series:
-        said = _said(texts, screen)
-        found = names.gather(said)
+        said = _said(texts, screen, loop)
+        found = names[said]
         for which, judge in ((said == _UNKNOWN, others), (said == 0, rest)):
             if judge is not None and which.any():
                 found = found.scatter(which.arg_true(), _judged(texts.filter(which), judge))
@@ -72,12 +77,11 @@ def _judged(texts: pl.Series, judge: pl.Expr) -> pl.Series:
     return texts.alias("text").to_frame().select(judge).to_series()
 
 
-def _said(texts: pl.Series, screen: Screen) -> pl.Series:
+def _said(texts: pl.Series, screen: Screen, loop: AdviceReasons) -> pl.Series:
     """A number of a reason for each text."""
-    assert advice_reasons is not None
     marks, pronouns = (tuple(_encoded(strings)) for strings in (screen.marks, screen.pronouns))
     given = (packaged(CLASSES), screen.limits, marks, pronouns, screen.bases, screen.ing_forms)
-    return unsigned(advice_reasons(*views_of(texts), *given), pa.uint8(), 1)
+    return unsigned(loop(*views_of(texts), *given), pa.uint8(), 1)
 
 
 def _encoded(strings: Iterable[str]) -> Iterable[bytes]:
