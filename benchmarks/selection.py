@@ -1,6 +1,6 @@
 """REInstruct's rules on C4-form json.gz, against decompressing and parsing the same files alone.
 
-python benchmarks/selection.py [--documents 100000] [--runs 3]
+python benchmarks/selection.py [--documents 100000] [--runs 7]
 
 Two floors in the same run, and the faster of them counts: ISA-L with msgspec, a megabyte at a time, and Polars'
 `read_ndjson`. Neither does anything with the rows. Ours reads, makes ids, applies SelectAdvice, and writes kept rows
@@ -90,7 +90,7 @@ print(*select(sources, open_store(sys.argv[1] + "/measured")))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=7)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         warm, _ = write_c4(Path(folder), 100, "warm")

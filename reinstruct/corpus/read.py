@@ -16,7 +16,7 @@ from reinstruct.corpus.files import blocks, opened
 from reinstruct.corpus.lines import first_byte, line_blocks
 from reinstruct.corpus.rows import Batch, Block, batched, to_batches
 from reinstruct.corpus.source import WHOLE, Range, Source, SourceFile
-from reinstruct.corpus.streams import decompressed
+from reinstruct.corpus.streams import Again, decompressed
 from reinstruct.corpus.typed import DocumentLines
 from reinstruct.errors import CorpusError
 from reinstruct.records import Document, Record, Rejected
@@ -38,7 +38,7 @@ def read_range(
         while some := list(islice(records, _RECORDS)):
             yield Batch(records=some)
     elif source.kind in _BYTE_ROADS:
-        given = blocks(source, file, first_byte(within)) if data is None else data
+        given = Again(partial(blocks, source, file, first_byte(within))) if data is None else data
         yield from to_batches(_BYTE_ROADS[source.kind](source, file, within, given), source, file, within)
     elif source.kind in _FILE_ROADS:
         yield from to_batches(_FILE_ROADS[source.kind](source, file, within), source, file, within)

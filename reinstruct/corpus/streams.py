@@ -9,15 +9,21 @@ import bz2
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from gzip import BadGzipFile
+from io import RawIOBase
+from typing import TYPE_CHECKING, Any, cast
 
-from isal import isal_zlib  # pyright: ignore[reportMissingTypeStubs]
+from isal import igzip, isal_zlib  # pyright: ignore[reportMissingTypeStubs]
 
 from reinstruct.errors import CorpusError
 from reinstruct.records import Drop
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 # A decompressor that finds damage gives nothing for that call, so little is fed at once and little is lost.
 PIECE = 16 << 10
+_GIVEN = 64 << 10  # decompressed bytes in a chunk of what is not damaged
 GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 BOM = b"\xef\xbb\xbf"
 
@@ -60,6 +66,7 @@ def codec_of(name: str) -> Codec | None:
 def decompressed(blocks: Iterable[bytes], name: str) -> Iterator[bytes | Drop]:
     """The content of a file called `name`; as it is when the name promises no compression.
 
+    Of gzip data that can be read again (`Again`, a list) the reading goes faster.
     Raises CorpusError when the file is not compressed the way its name says. Damage further in ends the stream
     with Drop("corrupt_file") or Drop("truncated_file"), whose detail gives the offset in the compressed file.
     """
@@ -67,7 +74,56 @@ def decompressed(blocks: Iterable[bytes], name: str) -> Iterator[bytes | Drop]:
     if codec is None:
         yield from blocks
         return
-    yield from _members(_promised(blocks, codec, name), codec)
+    if codec.name == "gzip" and not isinstance(blocks, Iterator):
+        yield from _gzip(blocks, codec, name)
+    else:
+        yield from _members(_promised(blocks, codec, name), codec)
+
+
+class Again:
+    """What `begin` gives, from the beginning each time that it is iterated."""
+
+    def __init__(self, begin: Callable[[], Iterator[bytes]]) -> None:
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._begin()
+
+
+class _Stream(RawIOBase):
+    """Blocks as a file that can be read once."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        to = memoryview(buffer)
+        self._left = self._left or memoryview(next(filter(None, self._blocks), b""))
+        size = min(len(to), len(self._left))
+        to[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+
+def _gzip(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes | Drop]:
+    """What `_members` gives, by a faster reader. What that holds when it finds damage is lost, so all is read again."""
+    given = 0
+    reader: Any = igzip.IGzipFile(fileobj=_Stream(_promised(blocks, codec, name)), mode="rb")
+    try:
+        while chunk := reader.read1(_GIVEN):
+            given += len(chunk)
+            yield chunk
+        return
+    except (EOFError, BadGzipFile, GZIP_ERROR):
+        pass
+    for chunk in _members(blocks, codec):
+        if isinstance(chunk, bytes):
+            chunk, given = chunk[given:], max(0, given - len(chunk))
+        if chunk:
+            yield chunk
 
 
 def _promised(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes]:
