@@ -153,7 +153,8 @@ def _links(keys: Iterator[pl.DataFrame], scratch: Path, expected: int) -> pl.Ser
     """Every row that shares a key with an earlier one, times _HIGH, plus the first row that has the key; none twice."""
     found, fresh = pl.Series([], dtype=pl.UInt64), list[pl.Series]()
     for partition in partitions(keys, scratch, expected):
-        shared = partition.filter(pl.col("key").is_duplicated())
+        key, before = pl.col("key"), pl.col("key").shift(1)  # sorting takes less memory than counting most of them once
+        shared = partition.sort("key").filter(key.eq_missing(before) | key.eq_missing(key.shift(-1)))
         pairs = shared.select("row", first=pl.col("row").min().over("key"))
         pairs = pairs.filter(pl.col("row") != pl.col("first"))
         fresh.append(pairs.select(pl.col("row") * pl.lit(_HIGH, pl.UInt64) + pl.col("first")).to_series())
