@@ -46,10 +46,9 @@ static inline uint8_t class_of(const Rules *rules, const uint8_t *at, int *bytes
 
 /* No more is counted than tells. */
 static int too_short_or_long(const Limits *limits, Text text) {
-    Py_ssize_t count = 0;
-    for (; text.end - text.at >= COUNTED && count <= limits->max_chars; text.at += COUNTED)
-        count += COUNTED - followers(text.at);
-    if (count <= limits->max_chars) count += characters(text.at, text.end - text.at);
+    Py_ssize_t most = limits->max_chars > limits->min_chars ? limits->max_chars : limits->min_chars, count = 0;
+    for (; text.end - text.at >= COUNTED && count <= most; text.at += COUNTED) count += COUNTED - followers(text.at);
+    if (count <= most) count += characters(text.at, text.end - text.at);
     return count < limits->min_chars ? TOO_SHORT : count > limits->max_chars ? TOO_LONG : PASSED;
 }
 

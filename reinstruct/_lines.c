@@ -1,4 +1,4 @@
-/* JSON lines to columns of text: the inner loop of corpus/typed.py, which has the same in msgspec.
+/* JSON lines to columns of text, for corpus/typed.py, which has the same in msgspec.
 
    The one rule: what is read here is well-formed JSON in well-formed UTF-8, one object a line, with texts where texts
    are wanted. Anything else, and anything that two readers could take in two ways, ends it: another road reads the
@@ -105,8 +105,9 @@ static PyObject *columns_by(PyObject *arguments, Lines *lines) {
     PyObject *found = NULL;
     reader.name_count = learn_names(accepted, id_column, names);
     if (reader.name_count < 0 || !get_parts(given, &parts)) return NULL;
-    if (parts.bytes > INT32_MAX - SLACK || !reader.column_count || reader.column_count > MOST_NAMES) found = Py_NewRef(Py_None);
-    else found = read_columns(&reader, &parts, lines);
+    if (parts.bytes <= INT32_MAX - SLACK && reader.column_count && reader.column_count <= MOST_NAMES)
+        found = read_columns(&reader, &parts, lines);
+    else found = Py_NewRef(Py_None);
     release(&parts);
     return found;
 }

@@ -1,5 +1,5 @@
-/* The loop of _lines.c over lines. It is compiled twice: for any processor, and in _lines_avx2.c for those
-   that compare 32 bytes at a time. */
+/* JSON lines to columns of text: the loop of _lines.c. It is compiled twice: for any processor, and in _lines_avx2.c for
+   those that compare 32 bytes at a time. */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -159,9 +159,11 @@ static int line(Reader *reader) {
 /* All lines but blank ones, of which no more than the last lacks its newline; 0 if one cannot be read here. */
 static int whole_lines(Reader *reader, Part part) {
     Json *json = &reader->json;
-    for (*json = (Json){part.at, part.end}; json->at < json->end; json->at++) {
+    *json = (Json){part.at, part.end};
+    while (json->at < json->end) {
         skip_space(json);
         if (json->at < json->end && *json->at != '\n' && !line(reader)) return 0;
+        if (json->at < json->end) json->at++; /* behind the newline */
     }
     return 1;
 }

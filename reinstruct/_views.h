@@ -36,7 +36,7 @@ static int are_inside(const Views *column) {
 }
 
 /* Get the buffers of a column, all of whose texts then lie in them; 0 with an error set, and nothing got. */
-static int get_views(PyObject *views, PyObject *buffers, Views *column) {
+static inline int get_views(PyObject *views, PyObject *buffers, Views *column) {
     Py_ssize_t wanted = PyTuple_Size(buffers);
     *column = (Views){.count = 0};
     if (PyObject_GetBuffer(views, &column->views, PyBUF_SIMPLE)) return 0;

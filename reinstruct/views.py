@@ -56,7 +56,7 @@ def _of_size(size: int, rows: int, data: bytes) -> Any:
 
 @lru_cache(maxsize=16)
 def _multiples(number: int, bits: int) -> memoryview[int]:
-    """Of 0 and all others below so many bits."""
+    """`number` times 0, 1, 2 and so on up to 2**bits - 1."""
     return memoryview(array("i", range(0, number << bits, number) if number else [0] * (1 << bits)))
 
 

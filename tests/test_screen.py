@@ -102,6 +102,12 @@ def test_lines_begin_with_a_word_behind_all_marks(second):
     expect_same(replace(stage, max_verbs=2, extra_lines=0), [f"mixing\n{text}\nadd" for text in texts])
 
 
+def test_lengths_that_no_text_has_are_refused_for_the_same_reason():
+    texts = ["x" * size for size in (0, 50, 64, 99, 100, 101, 150, 999, 1000, 1001, 2000)]
+    for shortest, longest in ((1000, 100), (100, 1000), (65, 64), (0, 0), (5, -1)):
+        expect_same(replace(LENIENT, min_chars=shortest, max_chars=longest), [*texts, *(text + "é" for text in texts)])
+
+
 ADVICE = "Mix the flour.\nAdd an egg.\nStir it well.\nBake it for an hour."
 VERBS = (("mix", "add", "stir", "bake"), ())
 

@@ -69,8 +69,8 @@ def first_byte(within: Range) -> int:
 def line_blocks(chunks: Iterable[bytes | Drop], within: Range = WHOLE, most: int = MAX_LINE) -> Iterator[Lines]:
     """The lines of a range in blocks about as large as the chunks, which start at `first_byte(within)`.
 
-    A line that spans many chunks is joined once, so its cost is linear. One of more than `most` bytes is a block of its
-    own, with damage.
+    Chunks are not joined here: whoever wants a line that spans many joins it once, so its cost is linear. One of more
+    than `most` bytes is a block of its own, with damage.
     """
     offset, left = first_byte(within), iter(chunks)
     if within.start:
@@ -102,7 +102,7 @@ def _after_newline(chunks: Iterator[bytes | Drop], offset: int, stop: int) -> tu
 
 
 def _whole_lines(chunks: Iterator[bytes | Drop], offset: int, stop: int, most: int) -> Iterator[Lines]:
-    """Blocks of about BLOCK bytes, joined once from the chunks however small those are."""
+    """Blocks of about BLOCK bytes, made of the chunks however small those are."""
     parts: list[bytes] = []
     size = 0
     passing = False  # by the rest of a line that is too long

@@ -10,9 +10,8 @@ import io
 import re
 from collections.abc import Callable, Iterator
 
-from isal import isal_zlib
-
-from reinstruct.corpus.streams import GZIP_ERROR, PIECE
+from reinstruct.corpus.gunzip import GZIP_ERROR, Gunzip
+from reinstruct.corpus.streams import PIECE
 from reinstruct.records import Drop
 
 OpenAt = Callable[[int], Iterator[bytes]]  # the blocks of a file from a byte on
@@ -34,7 +33,7 @@ class Member(io.RawIOBase):
         self.start = self.end = start
         self.damage: Drop | None = None
         self._pieces = pieces
-        self._machine = isal_zlib.decompressobj(wbits=31) if compressed else None
+        self._machine = Gunzip() if compressed else None
         self._ready = b""
         self._taken = 0
 
@@ -131,7 +130,7 @@ def _is_record(open_at: OpenAt, place: int, *, compressed: bool, alone: bool) ->
 
 def _begins_record(member: bytes) -> bool:
     """Whether gzip data begins with a record. It is fed by the spoonful, as damage takes all that is fed with it."""
-    machine, found = isal_zlib.decompressobj(wbits=31), b""
+    machine, found = Gunzip(), b""
     try:
         for at in range(0, min(len(member), PIECE), SPOON):
             found += machine.decompress(member[at : at + SPOON])

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from gzip import BadGzipFile
 from io import RawIOBase
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from isal import igzip, isal_zlib  # pyright: ignore[reportMissingTypeStubs]
+from isal import igzip  # pyright: ignore[reportMissingTypeStubs]
 
+from reinstruct.corpus.gunzip import GZIP_ERROR, Gunzip
 from reinstruct.errors import CorpusError
 from reinstruct.records import Drop
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 # A decompressor that finds damage gives nothing for that call, so little is fed at once and little is lost.
 PIECE = 16 << 10
 _GIVEN = 64 << 10  # decompressed bytes in a chunk of what is not damaged
-GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 BOM = b"\xef\xbb\xbf"
 
 
@@ -48,7 +48,7 @@ def codec_of(name: str) -> Codec | None:
     """The compression a file's name promises."""
     name = name.lower()
     if name.endswith(".gz"):
-        return Codec("gzip", b"\x1f\x8b", lambda: isal_zlib.decompressobj(wbits=31), (GZIP_ERROR,))
+        return Codec("gzip", b"\x1f\x8b", Gunzip, (GZIP_ERROR,))
     if name.endswith(".bz2"):
         return Codec("bzip2", b"BZh", bz2.BZ2Decompressor, (OSError, EOFError))
     if name.endswith(".zst"):
@@ -109,7 +109,11 @@ class _Stream(RawIOBase):
 
 
 def _gzip(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes | Drop]:
-    """What `_members` gives, by a faster reader. What that holds when it finds damage is lost, so all is read again."""
+    """At least what `_members` gives, by a faster reader. That does not give what it holds when it finds damage, so all
+    is read once more, for the rest and for what the damage is.
+
+    Raises CorpusError where there is less the second time, and no damage.
+    """
     given = 0
     reader: Any = igzip.IGzipFile(fileobj=_Stream(_promised(blocks, codec, name)), mode="rb")
     try:
@@ -117,13 +121,18 @@ def _gzip(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes | 
             given += len(chunk)
             yield chunk
         return
-    except (EOFError, BadGzipFile, GZIP_ERROR):
-        pass
+    except (EOFError, BadGzipFile, GZIP_ERROR) as error:
+        found = str(error)
+    del reader  # which holds the file open
     for chunk in _members(blocks, codec):
-        if isinstance(chunk, bytes):
-            chunk, given = chunk[given:], max(0, given - len(chunk))
-        if chunk:
+        if isinstance(chunk, Drop):
             yield chunk
+            return
+        if len(chunk) > given:
+            yield chunk[given:]
+        given -= min(given, len(chunk))
+    if given:
+        raise CorpusError(f"{name} changed while it was read: it was damaged ({found}), and now is shorter")
 
 
 def _promised(blocks: Iterable[bytes], codec: Codec, name: str) -> Iterator[bytes]:
