@@ -1,5 +1,5 @@
 /* Bytes that are compared many at a time: AT_ONCE of them, where the compiler is told of a processor that can. Elsewhere
-   there is no AT_ONCE, and loops look at one byte. */
+   there is no AT_ONCE, and loops look at fewer. */
 
 #pragma once
 #include <stdint.h>
